@@ -1,0 +1,89 @@
+"""Templates and the manifest of one build.
+
+A build's directory holds ``manifest.json`` and ``snapshot/``; its root image lies beside all roots, named
+by the hash of its recipe, because builds share it. The manifest is written last: a directory without one is
+an unfinished build and never used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from atolld.model.sandbox import Resources
+
+MANIFEST_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file a manifest vouches for. ``sha256`` is lower-case hex, ``size`` bytes."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """All that is needed to decide whether, and how, a build may be restored on this machine."""
+
+    template_id: str
+    build_id: str
+    name: str
+    created_at: str
+    resources: Resources
+    root_image: str
+    """File name below ``roots/``."""
+    root: StoredFile
+    snapshot: Mapping[str, StoredFile]
+    """File name below ``snapshot/`` → its size and hash."""
+    runsc_sha256: str
+    cpu_features: tuple[str, ...]
+    envd_version: str
+    default_user: str = "user"
+    workdir: str = "/home/user"
+    envs: Mapping[str, str] = field(default_factory=dict[str, str])
+    start_command: str | None = None
+    ready_command: str | None = None
+    format: int = MANIFEST_FORMAT
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A finished build on this machine's disk."""
+
+    manifest: Manifest
+    directory: Path
+    """Holds ``manifest.json`` and ``snapshot/``."""
+    root_path: Path
+    """The EROFS image."""
+
+    @property
+    def snapshot_path(self) -> Path:
+        return self.directory / "snapshot"
+
+
+def encode_manifest(manifest: Manifest) -> str:
+    return json.dumps(asdict(manifest), indent=2, sort_keys=True) + "\n"
+
+
+def parse_manifest(text: str) -> Manifest:
+    """Raises ``ValueError`` (which ``json`` errors are) when the text is no manifest of this format."""
+    raw: Any = json.loads(text)
+    if not isinstance(raw, dict) or raw.get("format") != MANIFEST_FORMAT:
+        raise ValueError(f"not a build manifest of format {MANIFEST_FORMAT}")
+    try:
+        return Manifest(
+            **{
+                **raw,
+                "resources": Resources(**raw["resources"]),
+                "root": StoredFile(**raw["root"]),
+                "snapshot": {name: StoredFile(**entry) for name, entry in raw["snapshot"].items()},
+                "cpu_features": tuple(raw["cpu_features"]),
+            }
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"the build manifest is incomplete: {error}") from error
