@@ -1,0 +1,106 @@
+"""A real server for one test run: its own state directory and port, the machine's artefacts and templates."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+MACHINE_HOME = Path(os.environ.get("ATOLL_HOME", "/var/lib/atoll"))
+SHARED_ARTEFACTS = ("bin", "roots", "templates")
+TEST_NETWORK = "10.215.0.0/18"
+
+
+@dataclass
+class ServerProcess:
+    environ: dict[str, str]
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return self.environ["E2B_API_URL"]
+
+    @property
+    def home(self) -> Path:
+        return Path(self.environ["ATOLL_HOME"])
+
+    def start(self) -> None:
+        log = open(self.home / "server.log", "ab")  # noqa: SIM115 - the child keeps it
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "atolld", "serve"],
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+        log.close()
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{self.url}/health", timeout=5).status_code == 204:
+                    return
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.05)
+        raise AssertionError("the server did not start:\n" + (self.home / "server.log").read_text()[-4000:])
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+        self.process.wait(timeout=60)
+
+    def run(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """A command of ours with this server's environment."""
+        return subprocess.run(
+            [sys.executable, "-m", *arguments],
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@contextlib.contextmanager
+def server(home: Path, settings: Mapping[str, str] | None = None) -> Iterator[ServerProcess]:
+    """A started server; afterwards it and every sandbox of it are gone."""
+    for name in SHARED_ARTEFACTS:
+        (home / name).symlink_to(MACHINE_HOME / name)
+    port = free_port()
+    environ = {
+        **os.environ,
+        "ATOLL_HOME": str(home),
+        "ATOLL_PORT": str(port),
+        "ATOLL_NETWORK": TEST_NETWORK,
+        "E2B_API_URL": f"http://127.0.0.1:{port}",
+        "E2B_SANDBOX_URL": f"http://127.0.0.1:{port}",
+        **(settings or {}),
+    }
+    it = ServerProcess(environ)
+    registered = it.run("atolld", "setup", timeout=900)
+    assert registered.returncode == 0, registered.stdout + registered.stderr
+    credentials = (home / "credentials").read_text()
+    environ["E2B_API_KEY"] = credentials.partition("E2B_API_KEY=")[2].split()[0]
+    it.start()
+    try:
+        yield it
+    finally:
+        down = it.run("atolld", "down")
+        if it.process is not None and it.process.poll() is None:
+            it.kill()
+        assert down.returncode == 0, down.stdout + down.stderr
