@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from server_process import MACHINE_HOME, ServerProcess
 
 pytestmark = pytest.mark.machine
