@@ -82,6 +82,16 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
 }
 
 
+UP = frozenset({State.RUNNING, State.SNAPSHOTTING})
+"""A client sees these as running: there is a route, and a deadline that counts."""
+ASLEEP = frozenset({State.PAUSING, State.PAUSED, State.RESUMING})
+"""A client sees these as paused."""
+SETTLED = frozenset({State.PAUSED, State.KILLED})
+"""Nothing of the sandbox is in memory, so a server that starts has nothing to do about it."""
+USING_QUOTA = frozenset(State) - SETTLED - {State.KILLING}
+"""What counts towards the number of sandboxes a team may have at once."""
+
+
 def transition(state: State, event: Event) -> State | None:
     """The state that ``event`` leads to from ``state``; ``None`` when the table does not allow it."""
     return TRANSITIONS[state].get(event)

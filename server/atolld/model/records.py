@@ -1,0 +1,79 @@
+"""One row per sandbox: its whole life, from the request to the reason of its end.
+
+A record is a value: the store hands out what a row was at one moment, and takes changes only through a
+compare-and-set on ``(state, incarnation)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from atolld.model.sandbox import EndReason, Resources, SandboxId, State
+from atolld.model.team import TeamId
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """When a sandbox ends.
+
+    ``at`` (UTC) is what clients are told. ``ticks`` is the same instant on the machine's monotonic clock, in
+    seconds since the boot called ``boot_id``: it is what counts, so that a wall clock that jumps ends nobody early.
+    """
+
+    at: datetime
+    ticks: float
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    reason: EndReason
+    detail: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxRecord:
+    sandbox_id: SandboxId
+    team_id: TeamId
+    template_id: str
+    build_id: str
+    alias: str | None
+    """The template's name, shown as the sandbox's."""
+    state: State
+    incarnation: int
+    """Counts the runs of this id; a resume begins a new one."""
+    started_at: datetime
+    deadline: Deadline
+    resources: Resources
+    envd_version: str
+    access_token: str | None
+    allow_internet: bool = True
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    envs: Mapping[str, str] = field(default_factory=dict[str, str])
+    end: End | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The last row of a page; the next page begins after it."""
+
+    started_at: datetime
+    sandbox_id: SandboxId
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxFilter:
+    """What a list shows: every condition given must hold. Newest first unless ``ascending``; ties by id."""
+
+    team_id: TeamId
+    states: frozenset[State]
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    template_id: str | None = None
+    started_after: datetime | None = None
+    """Inclusive."""
+    ascending: bool = False
+    limit: int | None = None
+    after: Cursor | None = None
