@@ -28,7 +28,7 @@ NEXT_TOKEN_HEADER = "X-Next-Token"  # noqa: S105 (a header's name)
 
 @dataclass(frozen=True, slots=True)
 class NewSandbox:
-    """``POST /v2/sandboxes``. ``template``: an id or a name; ``timeout``: seconds, ``None`` for the server's."""
+    """``POST /v2/sandboxes``. ``template``: an id or a name; ``timeout``: seconds, ``None``: the server's."""
 
     template: str
     timeout: int | None = None

@@ -1,8 +1,8 @@
 """The Connect protocol with its JSON codec, as both published SDKs speak it.
 
-A stream's body is envelopes: one byte of flags, the payload's length as a big-endian uint32, the payload. The last
-one has the flag ``END_STREAM`` and holds ``{}`` or ``{"error": {"code", "message"}}``; an error of a stream is
-told there, with HTTP 200. A unary call's error is an HTTP status and ``{"code": "not_found", "message": …}``.
+A stream's body is envelopes: one byte of flags, the payload's length as a big-endian uint32, the payload.
+The last one has the flag ``END_STREAM`` and holds ``{}`` or ``{"error": {"code", "message"}}``: a stream's
+error is told there, with HTTP 200. A unary call's error is an HTTP status and ``{"code": "not_found", …}``.
 Format: https://connectrpc.com/docs/protocol, limited to what the clients use (no compression).
 """
 
@@ -146,11 +146,9 @@ def encode_end(error: ConnectError | None = None) -> bytes:
 def parse_end(payload: bytes) -> ConnectError | None:
     """The error that a stream ended with; ``None`` when it ended well. Raises :class:`WireError`."""
     error = get_object(parse_object(payload, "the end of the stream"), "error")
-    return (
-        None
-        if error is None
-        else ConnectError(parse_code(get_text(error, "code")), get_text(error, "message"))
-    )
+    if error is None:
+        return None
+    return ConnectError(parse_code(get_text(error, "code")), get_text(error, "message"))
 
 
 def encode_error(error: ConnectError) -> tuple[int, bytes]:
@@ -159,19 +157,16 @@ def encode_error(error: ConnectError) -> tuple[int, bytes]:
 
 
 def parse_error(status: int, body: bytes) -> ConnectError:
-    """The error in an answer that is no 200: the daemon's own, or one of the proxy in front (integer ``code``)."""
+    """The error in an answer that is no 200: the daemon's own, or the proxy's, with its integer ``code``."""
     fallback = code_of_status(status)
+    bare = f"HTTP status {status}"
     try:
         fields = parse_object(body, "the error")
         code = fields.get("code")
         message = get_text(fields, "message")
     except WireError:
-        return ConnectError(
-            fallback, body[:500].decode("utf-8", "replace").strip() or f"HTTP status {status}"
-        )
-    return ConnectError(
-        parse_code(code) if isinstance(code, str) else fallback, message or f"HTTP status {status}"
-    )
+        return ConnectError(fallback, body[:500].decode("utf-8", "replace").strip() or bare)
+    return ConnectError(parse_code(code) if isinstance(code, str) else fallback, message or bare)
 
 
 def code_of_status(status: int) -> Code:

@@ -1,12 +1,12 @@
 """What the interpreter's ``POST /execute`` answers: one JSON object per line, written as it happens.
 
-First ``number_of_executions``, then ``stdout``, ``stderr``, ``result`` and at most one ``error``, ``keepalive``
-every few seconds of silence, and always ``end_of_execution`` last.
+First ``number_of_executions``, then ``stdout``, ``stderr``, ``result`` and at most one ``error``,
+``keepalive`` every few seconds of silence, and always ``end_of_execution`` last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from atoll_wire.values import Object, WireError, encode, get_bool, get_int, get_object, get_text, parse_object
@@ -98,16 +98,16 @@ class LineDecoder:
         """Bytes after the last newline; not 0 at the end of the body means it was cut off."""
         return self._size
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """The lines ``data`` completes, without their newline. Raises :class:`WireError` for an endless one."""
-        head, *rest = data.split(b"\n")
-        for following in rest:
-            self._keep(head)
-            line = b"".join(self._parts)
+    def feed(self, data: bytes) -> list[bytes]:
+        """The lines that ``data`` completes, without newline. Raises `WireError` for an endless one."""
+        *complete, rest = data.split(b"\n")
+        lines: list[bytes] = []
+        for part in complete:
+            self._keep(part)
+            lines.append(b"".join(self._parts))
             self._parts, self._size = [], 0
-            yield line
-            head = following
-        self._keep(head)
+        self._keep(rest)
+        return lines
 
     def _keep(self, part: bytes) -> None:
         if part:

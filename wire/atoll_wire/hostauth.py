@@ -1,7 +1,7 @@
 """What the host signs when it calls a route of the daemon inside that only the host may call.
 
-The header is ``Atoll-Host-Signature: <unix_ms>:<standard base64 of the Ed25519 signature>``. The daemon knows the
-public key only, so nothing inside a sandbox can call these routes; a time that does not grow is refused (replay).
+The header is ``Atoll-Host-Signature: <unix_ms>:<standard base64 of the Ed25519 signature>``. The daemon knows
+the public key only, so nothing inside a sandbox can call these routes; a time that does not grow is a replay.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Names a sandbox's ports are reached by: ``<port>-<sandboxID>.<domain>``, or a pair of headers on a shared name."""
+"""How a sandbox's port is named: ``<port>-<sandboxID>.<domain>``, or two headers on a shared host name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SANDBOX_ID = re.compile(r"[a-z0-9]{1,64}", re.ASCII)
 
 
 def parse_sandbox_host(host: str) -> tuple[int, str] | None:
-    """Port and sandbox id in a Host header's value, whatever the domain; ``None`` when it names no sandbox."""
+    """Port and sandbox id in a Host header, whatever the domain; ``None`` when it names no sandbox."""
     label, dot, _ = host.lower().partition(".")
     found = _LABEL.fullmatch(label)
     if not dot or found is None:

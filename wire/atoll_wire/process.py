@@ -1,8 +1,8 @@
 """Messages of ``process.Process``, the daemon's service for commands and terminals (JSON codec).
 
 Start and Connect answer with a stream of events: one :class:`Started`, then :class:`Output` and
-:class:`Keepalive` in any order, one :class:`Ended`, then the end envelope. The deadline of a started process is
-the call's ``Connect-Timeout-Ms``; without one it runs on. It outlives the connection.
+:class:`Keepalive` in any order, one :class:`Ended`, then the end envelope. The deadline of a started process
+is the call's ``Connect-Timeout-Ms``; without one it runs on. It outlives the connection.
 """
 
 from __future__ import annotations

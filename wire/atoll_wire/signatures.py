@@ -12,8 +12,10 @@ Operation = Literal["read", "write"]
 
 
 def file_signature(path: str, op: Operation, user: str, token: str, expiration: int | None = None) -> str:
-    """``v1_`` and the unpadded base64 of a SHA-256. ``path`` and ``user`` as in the query, ``""`` when absent;
-    ``expiration`` in Unix seconds."""
+    """``v1_`` and the unpadded base64 of a SHA-256.
+
+    ``path`` and ``user`` as in the query, ``""`` when absent; ``expiration`` in Unix seconds.
+    """
     parts = [path, op, user, token] if expiration is None else [path, op, user, token, str(expiration)]
     digest = hashlib.sha256(":".join(parts).encode()).digest()
     return "v1_" + base64.b64encode(digest).decode().rstrip("=")

@@ -8,8 +8,11 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import cast
+
+_INT64 = re.compile(r"-?[0-9]{1,19}")
 
 Object = Mapping[str, object]
 """A decoded JSON object."""
@@ -75,12 +78,7 @@ def get_int(source: Object, name: str, default: int = 0) -> int:
     value = get(source, name)
     if value is None:
         return default
-    if (
-        isinstance(value, str)
-        and value.removeprefix("-").isdecimal()
-        and value.isascii()
-        and len(value) <= 20
-    ):
+    if isinstance(value, str) and _INT64.fullmatch(value):
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise WireError(f"{name} is no whole number: {_excerpt(value)}")
@@ -122,8 +120,8 @@ def get_texts(source: Object, name: str) -> dict[str, str]:
 
 
 def encode(value: Mapping[str, object]) -> bytes:
-    """Compact UTF-8 JSON."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    """Compact JSON, in ASCII: a lone surrogate, which UTF-8 cannot hold, stays an escape."""
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def _excerpt(value: object) -> str:
