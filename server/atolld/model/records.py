@@ -19,7 +19,7 @@ class Deadline:
     """When a sandbox ends.
 
     ``at`` (UTC) is what clients are told. ``ticks`` is the same instant on the machine's monotonic clock, in
-    seconds since the boot called ``boot_id``: it is what counts, so that a wall clock that jumps ends nobody early.
+    seconds, within the boot called ``boot_id``: it is what counts, so a jump of the wall clock ends nobody.
     """
 
     at: datetime

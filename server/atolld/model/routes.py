@@ -1,7 +1,7 @@
 """Where the front door sends a sandbox's traffic.
 
-One table in memory, written by ``control`` and read by ``proxy`` for every request: no lock, no database. It holds
-running sandboxes only; what is not here either sleeps or does not exist.
+One table in memory, written by ``control`` and read by ``proxy`` for every request: no lock, no database. It
+holds running sandboxes only; what is not here either sleeps or does not exist.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A sandbox's life as one table.
 
 ``TRANSITIONS`` is the only place that says what may follow what. The store applies a transition by
-compare-and-set on ``(state, incarnation)``; whoever loses the race gets a :class:`~atolld.model.errors.Conflict`.
+compare-and-set on ``(state, incarnation)``; whoever loses the race gets a
+:class:`~atolld.model.errors.Conflict`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,35 @@
+"""The store's door."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from atolld.store.database import Database, open_database
+from atolld.store.migrate import migrate
+from atolld.store.sandboxes import SandboxRows
+from atolld.store.teams import TeamRows
+from atolld.store.templates import TemplateRows
+
+
+class Store:
+    """Open it with :meth:`open`, close it when done; several processes may have it open."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.sandboxes = SandboxRows(database)
+        self.teams = TeamRows(database)
+        self.templates = TemplateRows(database)
+
+    @classmethod
+    async def open(cls, path: Path) -> Store:
+        """Makes the file when there is none, and brings its tables up to date."""
+        database = open_database(path)
+        try:
+            await migrate(database.engine)
+        except BaseException:
+            await database.close()
+            raise
+        return cls(database)
+
+    async def close(self) -> None:
+        await self._database.close()
