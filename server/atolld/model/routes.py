@@ -6,7 +6,7 @@ holds running sandboxes only; what is not here either sleeps or does not exist.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from atolld.model.sandbox import SandboxId
@@ -19,21 +19,39 @@ class Route:
     address: str
     envd_token: str | None = None
     """What envd wants in ``X-Access-Token``; ``None`` for a sandbox made without ``secure``."""
+    allow_public: bool = True
+    """``False``: every port but envd's wants the traffic token."""
+    traffic_token_sha256: str | None = None
+    """Lower-case hex of the traffic token's hash; ``None`` with ``allow_public=False`` lets nobody in."""
+    mask_host: str | None = None
+    """The Host that services see instead of the public one; ``${PORT}`` in it stands for their port."""
+    https_ports: frozenset[int] = frozenset()
+    """Ports whose services speak TLS themselves."""
 
 
 class Routes:
     def __init__(self) -> None:
         self._routes: dict[SandboxId, Route] = {}
+        self._watchers: list[Callable[[SandboxId], None]] = []
+
+    def watch(self, moved: Callable[[SandboxId], None]) -> None:
+        """``moved`` is called when a sandbox is no longer where its route said: its connections lead nowhere, or,
+        once its address is leased again, to another sandbox."""
+        self._watchers.append(moved)
 
     def get(self, sandbox_id: SandboxId) -> Route | None:
         return self._routes.get(sandbox_id)
 
     def publish(self, sandbox_id: SandboxId, route: Route) -> None:
+        before = self._routes.get(sandbox_id)
         self._routes[sandbox_id] = route
+        if before is not None and before.address != route.address:
+            self._tell(sandbox_id)
 
     def withdraw(self, sandbox_id: SandboxId) -> None:
         """Idempotent."""
-        self._routes.pop(sandbox_id, None)
+        if self._routes.pop(sandbox_id, None) is not None:
+            self._tell(sandbox_id)
 
     def __contains__(self, sandbox_id: object) -> bool:
         return sandbox_id in self._routes
@@ -43,3 +61,7 @@ class Routes:
 
     def __len__(self) -> int:
         return len(self._routes)
+
+    def _tell(self, sandbox_id: SandboxId) -> None:
+        for moved in self._watchers:
+            moved(sandbox_id)
