@@ -1,4 +1,4 @@
-"""One server for the whole folder, and the published SDK's environment."""
+"""One server for all suites, and the published SDK's environment."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[0]))
 from server_process import ServerProcess, server
 
 
