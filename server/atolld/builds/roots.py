@@ -1,0 +1,257 @@
+"""Makes the root images: ``roots/<name>-<key>.erofs`` and, beside each, the ``.json`` that vouches for it.
+
+Three stages, each keyed by what it is made from, each written under another name and renamed when whole:
+
+- a tree: Debian's packages and our recipe, ``cache/trees/<name>-<key>/``. The first is made by mmdebstrap,
+  the next is a layer over it: what its recipe changed, as an overlay's upper directory.
+- the image: all layers, and on top envd and the interpreter's sources. A change in those costs an image only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from atolld.builds.files import replace_text, sync, unfinished
+from atolld.builds.keys import hash_file, key_of, key_of_files
+from atolld.builds.mirrors import SUITE, Source, parse_release, parse_sources, plan_options, plan_sources
+from atolld.builds.registries import Registries
+from atolld.builds.sources import Clone
+from atolld.builds.tools import Report, isolated, run_tool
+from atolld.model.errors import HostError
+from atolld.model.template import StoredFile
+
+_RECIPES = Path(__file__).parent / "recipes"
+_IMAGE_FORMAT = "1"
+_BASE_PACKAGES = """
+    ca-certificates curl git iproute2 libnss-myhostname nodejs npm procps python3 python3-pip python3-venv
+    sudo wget
+"""
+# What people build wheels with, what the locked wheels load from the system, and letters of all languages.
+_CODE_PACKAGES = "build-essential fonts-noto-cjk jq libgl1 libglib2.0-0t64"
+# Left out of the packages: nobody reads a manual page inside a sandbox. Licences stay.
+_DPKG_OPTIONS = (
+    "force-unsafe-io",
+    "path-exclude=/usr/share/man/*",
+    "path-exclude=/usr/share/locale/*",
+    "path-exclude=/usr/share/doc/*",
+    "path-include=/usr/share/doc/*/copyright",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A root in our words. ``parent`` is the root it is a layer over; ``None``: it starts from nothing."""
+
+    name: str
+    packages: tuple[str, ...]
+    parent: str | None = None
+    has_interpreter: bool = False
+
+    @property
+    def script(self) -> Path:
+        return _RECIPES / ("base.sh" if self.parent is None else "code-interpreter.sh")
+
+
+BASE = Recipe("base", tuple(_BASE_PACKAGES.split()))
+CODE_INTERPRETER = Recipe(
+    "code-interpreter-v1", tuple(_CODE_PACKAGES.split()), parent="base", has_interpreter=True
+)
+RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (BASE, CODE_INTERPRETER)}
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A finished image; ``file`` is its size and hash."""
+
+    name: str
+    key: str
+    path: Path
+    file: StoredFile
+
+
+@dataclass(frozen=True, slots=True)
+class Roots:
+    """The root images of one state directory, made from one clone."""
+
+    home: Path
+    clone: Clone
+    registries: Registries
+    uv: Path
+    """The installer that fills a root's Python environment; a binary that runs in Debian."""
+    mirror: str | None = None
+    """The operator's own Debian mirror; ``None``: the machine's."""
+
+    # -- names ------------------------------------------------------------------------------------------
+
+    def tree_key(self, recipe: Recipe) -> str:
+        parts: list[str | bytes] = [
+            SUITE,
+            " ".join(recipe.packages),
+            recipe.script.read_bytes(),
+            *_DPKG_OPTIONS,
+        ]
+        if recipe.parent is not None:
+            parts.append(self.tree_key(RECIPES[recipe.parent]))
+        if recipe.has_interpreter:
+            parts.append(self.clone.interpreter_lock.read_bytes())
+        return key_of(*parts)
+
+    def tree_path(self, recipe: Recipe) -> Path:
+        return self._trees / f"{recipe.name}-{self.tree_key(recipe)}"
+
+    def image_key(self, recipe: Recipe, envd: Path) -> str:
+        parts = [_IMAGE_FORMAT, self.tree_key(recipe), envd.parent.name]
+        if recipe.has_interpreter:
+            parts.append(key_of_files(self.clone.interpreter, self.clone.interpreter_files()))
+        return key_of(*parts)
+
+    def image_path(self, recipe: Recipe, envd: Path) -> Path:
+        return self.home / "roots" / f"{recipe.name}-{self.image_key(recipe, envd)}.erofs"
+
+    @property
+    def _trees(self) -> Path:
+        return self.home / "cache/trees"
+
+    # -- what there is ----------------------------------------------------------------------------------
+
+    def has_tree(self, recipe: Recipe) -> bool:
+        return self.tree_path(recipe).is_dir()
+
+    def find(self, recipe: Recipe, envd: Path) -> Root | None:
+        """The finished image, its size checked; ``None`` when it is to be made."""
+        path = self.image_path(recipe, envd)
+        try:
+            file = StoredFile(**json.loads(path.with_suffix(".json").read_text())["file"])
+            is_whole = path.stat().st_size == file.size
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return Root(recipe.name, self.image_key(recipe, envd), path, file) if is_whole else None
+
+    # -- making -----------------------------------------------------------------------------------------
+
+    async def make_tree(self, recipe: Recipe, report: Report) -> None:
+        """Raises :class:`HostError` with the failing tool's last words; leaves nothing half-made behind."""
+        with unfinished(self.tree_path(recipe)) as work:
+            if recipe.parent is None:
+                made = await self._bootstrap(recipe, work, report)
+            else:
+                made = await self._run_recipe(recipe, work, report)
+            await run_tool(["sync", "--file-system", made], report=report)
+            made.rename(self.tree_path(recipe))
+
+    async def make_image(self, recipe: Recipe, envd: Path, report: Report) -> Root:
+        path = self.image_path(recipe, envd)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished(path) as work:
+            self._put_on_top(recipe, envd, work / "top")
+            (work / "mount").mkdir()
+            layers = [work / "top", self.tree_path(recipe)]
+            if recipe.parent is not None:
+                layers.append(self.tree_path(RECIPES[recipe.parent]))
+            made = work / "image"
+            script = ["sh", str(_RECIPES / "image.sh"), _lower(layers), str(work / "mount"), str(made)]
+            await run_tool(isolated(script), report=report)
+            return self._vouch(Root(recipe.name, self.image_key(recipe, envd), path, _stored(made)), made)
+
+    def _vouch(self, root: Root, made: Path) -> Root:
+        """The image first, then what vouches for it: one without the other is an unfinished one."""
+        sync(made)
+        made.rename(root.path)
+        meta = {"name": root.name, "key": root.key, "file": asdict(root.file)}
+        replace_text(root.path.with_suffix(".json"), json.dumps(meta, indent=2) + "\n")
+        return root
+
+    async def _bootstrap(self, recipe: Recipe, work: Path, report: Report) -> Path:
+        tree = work / "tree"
+        command = ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(recipe.packages)}"]
+        command += [f"--dpkgopt={option}" for option in _DPKG_OPTIONS]
+        command += [f"--aptopt={option}" for option in plan_options(await _apt_settings())]
+        command += ['--customize-hook=chroot "$1" sh < "$ATOLL_RECIPE"', SUITE, str(tree)]
+        sources = plan_sources(_host_release(), host_sources(), self.mirror)
+        stdin = None
+        if sources:
+            command.append("-")
+            stdin = "\n".join([*sources, ""]).encode()
+        env = {
+            **os.environ,
+            **self.registries.proxies,
+            "ATOLL_RECIPE": str(recipe.script),
+            "LC_ALL": "C.UTF-8",
+        }
+        await run_tool(isolated(command), report=report, env=env, stdin=stdin)
+        return tree
+
+    async def _run_recipe(self, recipe: Recipe, work: Path, report: Report) -> Path:
+        assert recipe.parent is not None
+        inputs = work / "inputs"
+        inputs.mkdir()
+        self._lend(inputs, await _apt_settings())
+        layer = [str(work), str(inputs), str(recipe.script)]
+        command = ["sh", str(_RECIPES / "layer.sh"), _lower([self.tree_path(RECIPES[recipe.parent])]), *layer]
+        env = {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "LC_ALL": "C.UTF-8",
+            "ATOLL_PACKAGES": " ".join(recipe.packages),
+            **self.registries.build_environment("/run/atoll/ca.crt"),
+        }
+        await run_tool(isolated(command), report=report, env=env)
+        return work / "diff"
+
+    def _lend(self, inputs: Path, apt_settings: str) -> None:
+        """What a recipe gets of the host for the time it runs."""
+        bundle = self.registries.ca_bundle
+        (inputs / "ca.crt").write_bytes(b"" if bundle is None else bundle.read_bytes())
+        (inputs / "resolv.conf").write_bytes(Path("/etc/resolv.conf").read_bytes())
+        options = ['Acquire::https::CaInfo "/run/atoll/ca.crt";', *plan_options(apt_settings)]
+        (inputs / "apt.conf").write_text("\n".join([*options, ""]))
+        shutil.copyfile(self.clone.interpreter_lock, inputs / "requirements.lock")
+        shutil.copy(self.uv, inputs / "uv")
+        inputs.chmod(0o755)
+
+    def _put_on_top(self, recipe: Recipe, envd: Path, top: Path) -> None:
+        (top / ".atoll").mkdir(parents=True)
+        shutil.copyfile(envd, top / ".atoll/envd")
+        (top / ".atoll/envd").chmod(0o755)
+        if recipe.has_interpreter:
+            for source in self.clone.interpreter_files():
+                target = top / "opt/atoll/interpreter" / source.relative_to(self.clone.interpreter)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+        for directory in (top, *(path for path in top.rglob("*") if path.is_dir())):
+            directory.chmod(0o755)
+
+
+def _lower(layers: list[Path]) -> str:
+    """An overlay's ``lowerdir``, topmost first. The kernel splits it at colons and the options at commas."""
+    for layer in layers:
+        if ":" in str(layer) or "," in str(layer):
+            raise HostError(f"{layer} cannot be an overlay's layer: choose an ATOLL_HOME without ':' and ','")
+    return ":".join(map(str, layers))
+
+
+def _stored(path: Path) -> StoredFile:
+    return StoredFile(path.stat().st_size, hash_file(path))
+
+
+async def _apt_settings() -> str:
+    if shutil.which("apt-config") is None:
+        return ""
+    return await run_tool(["apt-config", "dump", "Acquire"], report=lambda _: None)
+
+
+def _host_release() -> dict[str, str]:
+    path = Path("/etc/os-release")
+    return parse_release(path.read_text()) if path.is_file() else {}
+
+
+def host_sources(directory: Path = Path("/etc/apt")) -> list[Source]:
+    """The machine's own sources, in apt's order."""
+    parts = directory / "sources.list.d"
+    paths = [directory / "sources.list", *sorted(parts.glob("*.list")), *sorted(parts.glob("*.sources"))]
+    texts = [path.read_text(errors="replace") for path in paths if path.is_file()]
+    return [source for text in texts for source in parse_sources(text)]

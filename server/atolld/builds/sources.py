@@ -1,0 +1,44 @@
+"""Which of the clone's files go into which made thing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+CLONE = Path(__file__).resolve().parents[3]
+
+
+@dataclass(frozen=True, slots=True)
+class Clone:
+    """A checkout of this repository, read only."""
+
+    root: Path = CLONE
+
+    @property
+    def envd(self) -> Path:
+        return self.root / "guest/envd"
+
+    @property
+    def interpreter(self) -> Path:
+        return self.root / "guest/interpreter"
+
+    @property
+    def interpreter_lock(self) -> Path:
+        return self.interpreter / "requirements.lock"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "requirements.lock"
+
+    def envd_files(self) -> Iterator[Path]:
+        """All that the Go compiler reads, tests left out."""
+        for path in self.envd.rglob("*"):
+            if path.is_file() and not path.name.endswith("_test.go") and "testdata" not in path.parts:
+                yield path
+
+    def interpreter_files(self) -> Iterator[Path]:
+        """The interpreter's package as it lies in a sandbox, tests left out."""
+        for path in (self.interpreter / "atoll_guest").rglob("*"):
+            if path.is_file() and path.suffix != ".pyc" and "tests" not in path.parts:
+                yield path
