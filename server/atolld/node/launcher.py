@@ -1,0 +1,164 @@
+"""Makes runs: a leased slot with a container in it whose daemon answers, everything held by one exit stack.
+
+A run is nobody's until the agent gives it an identity. Unwinding its stack removes all of it, in reverse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from atolld.model.sandbox import Resources, SandboxId
+from atolld.model.template import Build
+from atolld.node.guest import GuestClient, GuestConnection
+from atolld.node.records import Record, write_record
+from atolld.node.rootfs import check_free_space, check_root_image
+from atolld.node.runtime.protocol import ContainerSpec, Runtime
+from atolld.node.slots import Slot, Slots
+from atolld.node.surroundings import Surroundings
+
+ENVD_PATH = "/.atoll/envd"
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One container in one slot."""
+
+    slot: Slot
+    resources: Resources
+    stack: AsyncExitStack
+    timings_ms: dict[str, float] = field(default_factory=dict[str, float])
+    connection: GuestConnection | None = None
+    """Kept open to the daemon of a warm one: saves the handshake at the claim."""
+    sandbox_id: SandboxId | None = None
+    allow_internet: bool = True
+
+    @property
+    def record(self) -> Record:
+        return Record(self.slot.name, self.slot.index, self.sandbox_id, self.resources, self.allow_internet)
+
+    def write_record(self) -> None:
+        write_record(self.slot.directory, self.record)
+
+    def drop_connection(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+
+
+class Stopwatch:
+    """Milliseconds between the marks of one start, by name."""
+
+    def __init__(self) -> None:
+        self.timings_ms: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def mark(self, name: str) -> None:
+        now = time.perf_counter()
+        self.timings_ms[name] = (now - self._last) * 1000
+        self._last = now
+
+
+class Launcher:
+    def __init__(self, runtime: Runtime, guest: GuestClient, slots: Slots) -> None:
+        self._runtime = runtime
+        self._guest = guest
+        self._slots = slots
+
+    async def restore(self, build: Build, resources: Resources, surroundings: Surroundings) -> Run:
+        """A run of the build's snapshot, probed, with this host's resolver and certificates."""
+        watch = Stopwatch()
+        async with AsyncExitStack() as stack:
+            run, spec = await self._create(stack, build.root_path, resources, {}, watch)
+            await self._runtime.restore(spec, build.snapshot_path)
+            watch.mark("restore")
+            await self._greet(run, surroundings, watch)
+            run.stack = stack.pop_all()
+        return run
+
+    async def boot(
+        self, root_path: Path, resources: Resources, envs: Mapping[str, str], surroundings: Surroundings
+    ) -> Run:
+        """A run of a bare root image: only the daemon lives in it."""
+        watch = Stopwatch()
+        async with AsyncExitStack() as stack:
+            run, spec = await self._create(stack, root_path, resources, envs, watch)
+            await self._runtime.start(spec)
+            watch.mark("start")
+            await self._greet(run, surroundings, watch)
+            run.stack = stack.pop_all()
+        return run
+
+    async def adopt(self, directory: Path, record: Record | None) -> Run:
+        """What a dead server left in ``directory``, as a run that can be unwound, or gone on with if it
+        lives."""
+        slot = await self._slots.adopt(directory)
+        stack = AsyncExitStack()
+        stack.push_async_callback(self._slots.release, slot)
+        stack.push_async_callback(self._runtime.destroy, slot.name)
+        run = Run(slot, record.resources if record else Resources(), stack)
+        if record is not None:
+            run.sandbox_id, run.allow_internet = record.sandbox_id, record.allow_internet
+            if not record.allow_internet:
+                await self._slots.set_internet(slot, False)
+        return run
+
+    async def check(self, run: Run) -> None:
+        """Raises :class:`GuestUnresponsive` unless the run's daemon answers soon."""
+        (await self._guest.wait_healthy(run.slot.address, timeout=5)).close()
+
+    async def checkpoint(self, run: Run, directory: Path) -> None:
+        """The run's snapshot into ``directory``; the run is over afterwards and must be unwound."""
+        await asyncio.to_thread(check_free_space, directory, run.resources.memory_mib, "the snapshot")
+        await self._runtime.checkpoint(run.slot.name, directory, keep_running=False)
+
+    async def _create(
+        self,
+        stack: AsyncExitStack,
+        root_path: Path,
+        resources: Resources,
+        envs: Mapping[str, str],
+        watch: Stopwatch,
+    ) -> tuple[Run, ContainerSpec]:
+        check_root_image(root_path)
+        slot = await self._slots.lease(resources)
+        stack.push_async_callback(self._slots.release, slot)
+        run = Run(slot, resources, stack, watch.timings_ms)
+        run.write_record()
+        watch.mark("slot")
+        spec = self._container_spec(slot, root_path, resources, envs)
+        stack.push_async_callback(self._runtime.destroy, slot.name)
+        await self._runtime.create(spec)
+        await self._slots.give_headroom(slot, resources)
+        watch.mark("create")
+        return run, spec
+
+    def _container_spec(
+        self, slot: Slot, root_path: Path, resources: Resources, envs: Mapping[str, str]
+    ) -> ContainerSpec:
+        return ContainerSpec(
+            name=slot.name,
+            directory=slot.directory,
+            root_image=root_path,
+            resources=resources,
+            link=slot.link,
+            cgroup_path=slot.cgroup_path,
+            args=(ENVD_PATH, "--port", str(self._guest.port), "--host-key", self._guest.public_key),
+            envs=envs,
+        )
+
+    async def _greet(self, run: Run, surroundings: Surroundings, watch: Stopwatch) -> None:
+        """Waits for the daemon and gives it what depends on this host and not on who claims the sandbox."""
+        address = run.slot.address
+        run.connection = await self._guest.wait_healthy(address)
+        run.stack.callback(run.drop_connection)
+        watch.mark("probe")
+        for path, content in surroundings.guest_files.items():
+            await self._guest.write_file(address, path, content, run.connection)
+        if surroundings.ca_bundle:
+            await self._guest.init(address, {"caBundle": surroundings.ca_bundle}, run.connection)
+        watch.mark("greet")

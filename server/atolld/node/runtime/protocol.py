@@ -1,0 +1,106 @@
+"""What a driver of containers does for the node.
+
+A container's life: ``create`` makes a **blank**, a container with all its kernel resources but no process
+in it. Into a blank goes either ``start`` (pid 1 from nothing) or ``restore`` (the processes of a
+checkpoint). It then runs; ``freeze`` stops its vCPUs in place and ``thaw`` lets them go on. ``checkpoint``
+writes its memory and files to three files, after which it goes on or is gone. ``wait`` returns when it
+ended by itself, ``destroy`` ends it in any state.
+
+A template's build:   create → start → (commands through envd) → checkpoint(keep_running=False) → destroy.
+A warm sandbox:       create → restore → freeze … thaw → … → destroy.
+
+Conformance: `runtime/tests/test_conformance.py`, run against every driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Interface
+from pathlib import Path
+from typing import Protocol
+
+from atolld.model.sandbox import Resources
+
+CHECKPOINT_FILES = ("checkpoint.img", "pages_meta.img", "pages.img")
+"""The files of a checkpoint, in the order the runtime hands them on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The container's one network interface and the way out of it."""
+
+    interface: str
+    address: IPv4Interface
+    gateway: str
+    mac: bytes
+    gateway_mac: bytes
+    mtu: int
+    namespace_path: str
+    """The network namespace the container is made in."""
+    open_packet_socket: Callable[[], int]
+    """A new AF_PACKET socket bound to the interface, as a descriptor the caller closes; it carries all
+    frames."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """All a driver must know to make a container. ``name`` is unique on the machine while it lives."""
+
+    name: str
+    directory: Path
+    """The container's own files on the host: its configuration, its log, its writable layer."""
+    root_image: Path
+    """EROFS image, shared read-only."""
+    resources: Resources
+    link: Link
+    cgroup_path: str
+    """Absolute path below each hierarchy's mount point; exists, with limits set."""
+    args: tuple[str, ...]
+    hostname: str = "atoll"
+    envs: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+class Runtime(Protocol):
+    """Every method raises :class:`~atolld.model.errors.HostError` when the machine could not do it."""
+
+    async def sha256(self) -> str:
+        """Hash of what runs containers; checkpoints are restored by the same one only."""
+        ...
+
+    async def cpu_features(self) -> frozenset[str]:
+        """The features of this machine's processor that a checkpoint taken here may depend on."""
+        ...
+
+    async def create(self, spec: ContainerSpec) -> None:
+        """Makes a blank. After a failure nothing of it is left."""
+        ...
+
+    async def start(self, spec: ContainerSpec) -> None:
+        """Starts ``spec.args`` as pid 1 of the blank ``spec.name``."""
+        ...
+
+    async def restore(self, spec: ContainerSpec, directory: Path) -> None:
+        """Puts the checkpoint in ``directory`` into the blank ``spec.name``; pages may load in the
+        background."""
+        ...
+
+    async def checkpoint(self, name: str, directory: Path, *, keep_running: bool) -> None:
+        """Writes :data:`CHECKPOINT_FILES` into the existing, empty ``directory``, on disk when it returns."""
+        ...
+
+    async def freeze(self, name: str) -> None: ...
+
+    async def thaw(self, name: str) -> None: ...
+
+    async def wait(self, name: str) -> str:
+        """Returns when the container is gone; the text is what it last said, for the log, maybe empty."""
+        ...
+
+    async def destroy(self, name: str) -> None:
+        """Ends it, whatever its state; when it returns no process and no state of it is left. Idempotent."""
+        ...
+
+    async def list(self) -> frozenset[str]:
+        """Names of the containers that have a living process, also those of a server that died."""
+        ...
