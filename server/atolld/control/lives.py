@@ -1,0 +1,200 @@
+"""The machinery of a sandbox's life: how it starts, how it ends, and what a server that comes back does.
+
+Every end, whoever wants it, goes through :meth:`Lives.end`: the compare-and-set decides who ended it, the
+winner withdraws the route at once, and the machine's part follows in the background.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
+
+import structlog
+
+from atolld.control.clock import Clock
+from atolld.control.expiry import Expiry
+from atolld.control.recovery import Step, plan_recovery
+from atolld.model.errors import AtollError, Conflict, HostError
+from atolld.model.records import End, SandboxRecord
+from atolld.model.routes import Route, Routes
+from atolld.model.sandbox import UP, EndReason, Event, SandboxId, State
+from atolld.node import Node, StartSpec
+from atolld.store import Store
+from atolld.telemetry import SANDBOXES_ENDED
+
+_log = structlog.get_logger(__name__)
+_T = TypeVar("_T")
+
+_ENDING = frozenset({State.KILLING, State.KILLED})
+_TRY_AGAIN = 1.0
+"""Seconds until a sandbox whose end failed is due again."""
+
+
+class Lives:
+    def __init__(self, store: Store, node: Node, routes: Routes, clock: Clock) -> None:
+        self._store = store
+        self._node = node
+        self._routes = routes
+        self._clock = clock
+        self.expiry = Expiry(clock, lambda sandbox_id: self.background(self._expire(sandbox_id)))
+        self._expiring: asyncio.Task[None] | None = None
+        self._starting: dict[SandboxId, asyncio.Event] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        node.on_end = self._ended_by_itself
+
+    async def open(self) -> None:
+        """Takes up what the last server left. The node is open already."""
+        await self._recover()
+        self._expiring = asyncio.create_task(self.expiry.run())
+
+    async def close(self) -> None:
+        if self._expiring is not None:
+            self._expiring.cancel()
+        await self.wait_settled()
+
+    def background(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("control.background.failed", exc_info=task.exception())
+
+    async def wait_settled(self) -> None:
+        """Returns when every end that has begun is over."""
+        while self._tasks:
+            await asyncio.wait(tuple(self._tasks))
+
+    # -- start
+
+    async def start(
+        self, record: SandboxRecord, spec: StartSpec, timeout: int
+    ) -> tuple[SandboxRecord, Mapping[str, float]]:
+        """Brings a STARTING row to RUNNING, ``timeout`` seconds before its deadline; and how long what took.
+
+        Whatever fails, the row ends with its reason and nothing of the sandbox is left.
+        """
+        done = self._starting[record.sandbox_id] = asyncio.Event()
+        try:
+            started = await self._node.start(spec)
+            return await self._mark_running(record, started.address, timeout), started.timings_ms
+        except BaseException as error:
+            ending = self.background(self.end(record, EndReason.START_FAILED, str(error) or repr(error)))
+            if not isinstance(error, Exception):
+                raise  # cancelled: the end goes on in the background, `close` waits for it
+            await asyncio.shield(ending)
+            raise _start_error(error) from error
+        finally:
+            done.set()
+            del self._starting[record.sandbox_id]
+
+    async def _mark_running(self, record: SandboxRecord, address: str, timeout: int) -> SandboxRecord:
+        deadline = self._clock.deadline_in(timeout)
+        # Before the row says so: from then on, anyone may end it, and withdraw what is published here.
+        self._adopt(record, address, deadline.ticks)
+        return await self._store.sandboxes.transition(record, Event.STARTED, deadline=deadline)
+
+    def _adopt(self, record: SandboxRecord, address: str, ticks: float) -> None:
+        self._routes.publish(record.sandbox_id, Route(address, record.access_token))
+        self.expiry.set(record.sandbox_id, ticks)
+
+    # -- end
+
+    async def end(
+        self, record: SandboxRecord, reason: EndReason, detail: str, *, due_by: float | None = None
+    ) -> bool:
+        """Ends a sandbox, whatever it is doing; ``False`` when it was ending already.
+
+        ``due_by``: only if its deadline is not later than these ticks.
+        """
+        end = End(reason, detail[:2000], self._clock.now())
+        current: SandboxRecord | None = record
+        while current is not None and current.state not in _ENDING:
+            if due_by is not None and current.deadline.ticks > due_by:
+                self.expiry.set(current.sandbox_id, current.deadline.ticks)
+                return False
+            try:
+                killing = await self._store.sandboxes.transition(current, Event.KILL, end=end, due_by=due_by)
+            except Conflict:
+                # Someone was faster: the row moved on, and there are not many places it can go.
+                current = await self._store.sandboxes.get(record.sandbox_id)
+                continue
+            self._routes.withdraw(killing.sandbox_id)
+            self.expiry.discard(killing.sandbox_id)
+            SANDBOXES_ENDED.labels(reason.value).inc()
+            _log.info("control.sandbox.ended", sandbox_id=killing.sandbox_id, reason=reason, detail=detail)
+            self.background(self._finish(killing))
+            return True
+        return False
+
+    async def _finish(self, killing: SandboxRecord) -> None:
+        """The machine's part of an end. One that fails leaves the row KILLING: the next start of the server
+        tries it again."""
+        starting = self._starting.get(killing.sandbox_id)
+        if starting is not None:
+            await starting.wait()
+        try:
+            await self._node.stop(killing.sandbox_id)
+            await self._store.sandboxes.transition(killing, Event.KILL_DONE)
+        except Exception:
+            _log.exception("control.sandbox.stop_failed", sandbox_id=killing.sandbox_id)
+
+    async def _expire(self, sandbox_id: SandboxId) -> None:
+        now = self._clock.ticks()
+        try:
+            record = await self._store.sandboxes.get(sandbox_id)
+            if record is not None and record.state in UP:
+                await self.end(record, EndReason.TIMEOUT, "its time was over", due_by=now)
+        except Exception:
+            _log.exception("control.sandbox.expiry_failed", sandbox_id=sandbox_id)
+            self.expiry.set(sandbox_id, now + _TRY_AGAIN)
+
+    def _ended_by_itself(self, sandbox_id: SandboxId, reason: EndReason, detail: str) -> None:
+        self.background(self._record_end(sandbox_id, reason, detail))
+
+    async def _record_end(self, sandbox_id: SandboxId, reason: EndReason, detail: str) -> None:
+        record = await self._store.sandboxes.get(sandbox_id)
+        if record is not None:
+            await self.end(record, reason, detail)
+
+    # -- recovery
+
+    async def _recover(self) -> None:
+        records = await self._store.sandboxes.unsettled()
+        plan = plan_recovery(records, self._node.running(), self._clock.boot_id)
+        for orphan in plan.orphans:
+            _log.warning("control.orphan.removed", sandbox_id=orphan)
+            await self._node.stop(orphan)
+        for step in plan.steps:
+            try:
+                await self._take(step)
+            except Conflict:
+                _log.warning("control.sandbox.moved", sandbox_id=step.record.sandbox_id)
+
+    async def _take(self, step: Step) -> None:
+        record = step.record
+        end = None if step.reason is None else End(step.reason, step.detail, self._clock.now())
+        if step.events:
+            await self._store.sandboxes.transition(record, *step.events, end=end)
+        address = self._node.running().get(record.sandbox_id)
+        if step.adopt and address is not None:  # else it ended this moment, and that is being recorded
+            self._adopt(record, address, record.deadline.ticks)
+        _log.info(
+            "control.sandbox.recovered",
+            sandbox_id=record.sandbox_id,
+            was=record.state,
+            adopted=step.adopt,
+            reason=step.reason,
+        )
+
+
+def _start_error(error: Exception) -> AtollError:
+    if isinstance(error, Conflict):
+        return Conflict("The sandbox was ended while it was starting")
+    if isinstance(error, AtollError):
+        return error
+    return HostError(f"The sandbox could not be started: {error or repr(error)}; the server's log has more")

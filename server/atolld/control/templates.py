@@ -1,0 +1,91 @@
+"""What a template's name stands for: a finished build on this machine's disk."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from atolld.model.errors import BuildDamaged, Forbidden, NotFound
+from atolld.model.names import TemplateReference, parse_template_reference
+from atolld.model.team import LOCAL_TEAM, Team
+from atolld.model.template import Build, Manifest, parse_manifest
+from atolld.store import Store
+from atolld.store.templates import TemplateRow
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    build: Build
+    name: str | None
+    """The name the template is known by; ``None`` for one without."""
+
+
+class Templates:
+    def __init__(self, store: Store, home: Path) -> None:
+        self._store = store
+        self._home = home
+        self._builds: dict[str, Build] = {}
+
+    async def resolve(self, team: Team, text: str) -> Resolved:
+        """Raises :class:`NotFound`, :class:`Forbidden`, :class:`BuildDamaged`, or ``InvalidRequest``."""
+        reference = parse_template_reference(text)
+        row = await self.find(team, reference)
+        if row is None:
+            raise NotFound(
+                f'Template "{reference}" not found: `./atoll setup` makes base and code-interpreter-v1'
+            )
+        build_id = await self._store.templates.tagged_build(row.template_id, reference.tag)
+        if build_id is None:
+            raise NotFound(f'Template "{reference}" has no finished build with the tag "{reference.tag}"')
+        return Resolved(await self._build(row.template_id, build_id), row.name)
+
+    async def find(self, team: Team, reference: TemplateReference) -> TemplateRow | None:
+        """The team's own template before a public one; raises :class:`Forbidden` for another team's."""
+        rows = await self._store.templates.find(reference.name, team_slug=reference.team)
+        usable = [row for row in rows if row.team_id == team.team_id] + [row for row in rows if row.public]
+        if rows and not usable:
+            raise Forbidden(f'Template "{reference}" belongs to another team, which has not made it public')
+        return usable[0] if usable else None
+
+    async def ready(self) -> list[Build]:
+        """The builds that sandboxes start from by default; damaged ones are left out."""
+        rows = await self._store.templates.default_builds()
+        found = await asyncio.gather(
+            *(self._build(row.template_id, row.build_id) for row in rows), return_exceptions=True
+        )
+        return [build for build in found if isinstance(build, Build)]
+
+    async def _build(self, template_id: str, build_id: str) -> Build:
+        if build_id not in self._builds:
+            self._builds[build_id] = await asyncio.to_thread(load_build, self._home, template_id, build_id)
+        return self._builds[build_id]
+
+
+def load_build(home: Path, template_id: str, build_id: str) -> Build:
+    """Reads the manifest; the files it vouches for are verified where they are restored.
+
+    Raises :class:`BuildDamaged` when there is none that can be read.
+    """
+    directory = home / "templates" / template_id / build_id
+    try:
+        manifest = parse_manifest((directory / "manifest.json").read_text())
+    except (OSError, ValueError) as error:
+        raise BuildDamaged(
+            f"build {build_id} of template {template_id} cannot be read ({error}): "
+            "`./atoll setup` makes it anew"
+        ) from error
+    return Build(manifest, directory, home / "roots" / manifest.root_image)
+
+
+async def register_build(store: Store, manifest: Manifest) -> None:
+    """Makes a finished build the one its template's name stands for; idempotent.
+
+    The template is the local operator's, and public. Raises ``Conflict`` when the name is another template's.
+    """
+    now = datetime.now(UTC)
+    team = await store.teams.ensure(LOCAL_TEAM, "Local operator", now)
+    await store.templates.register(
+        team.team_id, manifest.template_id, manifest.name, manifest.build_id, public=True, now=now
+    )
