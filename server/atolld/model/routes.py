@@ -35,8 +35,8 @@ class Routes:
         self._watchers: list[Callable[[SandboxId], None]] = []
 
     def watch(self, moved: Callable[[SandboxId], None]) -> None:
-        """``moved`` is called when a sandbox is no longer where its route said: its connections lead nowhere, or,
-        once its address is leased again, to another sandbox."""
+        """``moved`` is called when a sandbox is no longer where its route said: its connections lead nowhere,
+        or, once its address is leased again, to another sandbox."""
         self._watchers.append(moved)
 
     def get(self, sandbox_id: SandboxId) -> Route | None:
