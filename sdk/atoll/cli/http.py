@@ -5,6 +5,7 @@ Every call has a time limit. The machine's proxy settings are not used for loopb
 
 from __future__ import annotations
 
+import importlib
 import ipaddress
 import sys
 from collections.abc import Generator
@@ -15,15 +16,17 @@ from urllib.parse import urlsplit
 from atoll.cli.failures import EXIT_TIMEOUT, Failure
 from atoll_wire.api import parse_api_error
 
-# httpx imports its own command line (rich, pygments, click: two thirds of its import time) if it can. A
-# module that is None cannot be imported, and httpx then goes without.
-if "httpx" not in sys.modules:
-    sys.modules["httpx._main"] = None  # type: ignore[assignment]
+# httpx imports its own command line (rich, pygments, click), and httpcore HTTP/2, if they can: three quarters
+# of their import time. A module that is None cannot be imported, and they go without.
+_NOT_NEEDED = ("httpx._main", "h2")
+_absent = [name for name in _NOT_NEEDED if name not in sys.modules]
+sys.modules.update(dict.fromkeys(_absent))  # type: ignore[arg-type]
+try:
+    importlib.import_module("httpcore")
     import httpx
-
-    del sys.modules["httpx._main"]
-else:
-    import httpx
+finally:
+    for _name in _absent:
+        del sys.modules[_name]
 
 if TYPE_CHECKING:
     from atoll.cli.settings import Settings
