@@ -1,0 +1,2 @@
+// Package files serves GET and POST /files and POST /files/compose (wire sheet §3).
+package files

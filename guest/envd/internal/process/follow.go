@@ -1,0 +1,63 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"atoll.dev/envd/internal/connectrpc"
+)
+
+// follow sends a process's start, its output, and its end, keep-alives in between.
+func follow(call *connectrpc.Call, sender *connectrpc.Sender, r *reader, start startEvent) (*End, error) {
+	if err := sender.Send(eventMessage{event{Start: &start}}); err != nil {
+		return nil, err
+	}
+	timer := time.NewTimer(call.Keepalive)
+	defer timer.Stop()
+	for {
+		sent, end, err := drain(sender, r)
+		if err != nil || end != nil {
+			return end, err
+		}
+		if err := sender.Flush(); err != nil {
+			return nil, err
+		}
+		if sent {
+			timer.Reset(call.Keepalive)
+		}
+		select {
+		case <-r.ready:
+		case <-timer.C:
+			if err := sender.Send(eventMessage{event{Keepalive: &Empty{}}}); err != nil {
+				return nil, err
+			}
+			timer.Reset(call.Keepalive)
+		case <-call.Context.Done():
+			return nil, stopped(call.Context)
+		}
+	}
+}
+
+// drain sends all there is.
+func drain(sender *connectrpc.Sender, r *reader) (sent bool, end *End, err error) {
+	f := frames.Get().(*frame)
+	defer frames.Put(f)
+	for {
+		id, n, end := r.take(f.raw[:])
+		if n == 0 {
+			return sent, end, nil
+		}
+		sent = true
+		if err := sender.SendFramed(f.encode(id, n, connectrpc.Room)); err != nil {
+			return sent, nil, err
+		}
+	}
+}
+
+func stopped(ctx context.Context) error {
+	if errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+		return connectrpc.Errorf(connectrpc.DeadlineExceeded, "the stream's time limit (Connect-Timeout-Ms) is over")
+	}
+	return connectrpc.Errorf(connectrpc.Canceled, "the client went away")
+}

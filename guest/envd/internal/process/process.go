@@ -1,0 +1,121 @@
+package process
+
+import (
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"atoll.dev/envd/internal/connectrpc"
+	"atoll.dev/envd/internal/proctable"
+)
+
+// Process is one command or terminal we started.
+type Process struct {
+	PID    int
+	Tag    *string
+	config Config
+
+	journal *journal
+	pumps   sync.WaitGroup
+
+	writeMu sync.Mutex // one input at a time
+	inputMu sync.Mutex
+	stdin   *os.File // nil when closed or never open
+	pty     *os.File // the terminal's master
+
+	ended    chan struct{} // closed once the process itself is gone
+	overtime atomic.Bool   // its Connect-Timeout-Ms ran out
+	verdict  atomic.Pointer[verdict]
+}
+
+// verdict is why something else than the user ended part of a process.
+type verdict struct {
+	at     time.Time
+	reason string
+}
+
+// verdictLife: a command that fails within it after a verdict failed because of it. A shell that outlives it
+// has recovered.
+const verdictLife = 5 * time.Second
+
+// Blame lets the process's end say why it failed.
+func (p *Process) Blame(reason string) { p.verdict.Store(&verdict{time.Now(), reason}) }
+
+func (p *Process) info() Info {
+	return Info{Config: p.config, PID: uint32(p.PID), Tag: p.Tag}
+}
+
+// signal sends SIGTERM to the process's group; SIGKILL ends all that belongs to it.
+func (p *Process) signal(number syscall.Signal) error {
+	if number == syscall.SIGKILL {
+		proctable.KillTree(p.PID)
+		return nil
+	}
+	if err := syscall.Kill(-p.PID, number); err != nil {
+		return connectrpc.Errorf(connectrpc.Internal, "error sending signal: %v", err)
+	}
+	return nil
+}
+
+// expire kills the process at the end of its time.
+func (p *Process) expire() {
+	select {
+	case <-p.ended:
+	default:
+		p.overtime.Store(true)
+		proctable.KillTree(p.PID)
+	}
+}
+
+// quiet is how long the output of a command that has ended may stay silent while something it left behind
+// (`server &`) holds it open. Then the end is told; what is left behind lives on.
+const quiet = 500 * time.Millisecond
+
+// watch waits for the end, lets the output run dry, and records both.
+func (p *Process) watch(done <-chan syscall.WaitStatus, gone func()) {
+	status := <-done
+	close(p.ended)
+	gone()
+	p.closeInput()
+	p.waitDrained()
+	end := endOf(status)
+	if v := p.verdict.Load(); v != nil && end.Error != "" && time.Since(v.at) < verdictLife {
+		end.Error = v.reason
+	}
+	p.journal.finish(end)
+	if p.pty != nil {
+		_ = p.pty.Close()
+	}
+}
+
+func (p *Process) waitDrained() {
+	drained := make(chan struct{})
+	go func() { p.pumps.Wait(); close(drained) }()
+	timer := time.NewTimer(quiet)
+	defer timer.Stop()
+	before, _ := p.journal.progress()
+	for {
+		select {
+		case <-drained:
+			return
+		case <-timer.C:
+			total, held := p.journal.progress()
+			if total == before && !held {
+				return
+			}
+			before = total
+			timer.Reset(quiet)
+		}
+	}
+}
+
+func (p *Process) closeInput() {
+	p.inputMu.Lock()
+	defer p.inputMu.Unlock()
+	if p.stdin != nil {
+		_ = p.stdin.Close()
+		p.stdin = nil
+	}
+}

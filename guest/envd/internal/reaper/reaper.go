@@ -1,0 +1,64 @@
+// Package reaper does what process 1 owes its kernel: every child and every orphan is waited for. Since
+// waiting for any child steals the status from whoever waits for one, all processes are spawned here.
+package reaper
+
+import (
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+)
+
+// Reaper spawns processes and hands each its exit status.
+type Reaper struct {
+	mu      sync.Mutex
+	waiting map[int]chan syscall.WaitStatus
+}
+
+// System is the reaper of this process; there can be only one.
+var System = sync.OnceValue(start)
+
+func start() *Reaper {
+	r := &Reaper{waiting: map[int]chan syscall.WaitStatus{}}
+	died := make(chan os.Signal, 1)
+	signal.Notify(died, syscall.SIGCHLD)
+	go func() {
+		for range died {
+			r.reap()
+		}
+	}()
+	return r
+}
+
+// Spawn starts a process; its status arrives on the channel once.
+func (r *Reaper) Spawn(path string, argv []string, attr *syscall.ProcAttr) (int, <-chan syscall.WaitStatus, error) {
+	// Held over the fork: a child that dies at once must find its channel here.
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	pid, _, err := syscall.StartProcess(path, argv, attr)
+	if err != nil {
+		return 0, nil, err
+	}
+	done := make(chan syscall.WaitStatus, 1)
+	r.waiting[pid] = done
+	return pid, done, nil
+}
+
+func (r *Reaper) reap() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for {
+		var status syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, nil)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil || pid <= 0 {
+			return
+		}
+		if done, ok := r.waiting[pid]; ok {
+			delete(r.waiting, pid)
+			done <- status
+		}
+	}
+}

@@ -1,0 +1,57 @@
+// Command envd is the daemon inside every sandbox: process 1, and the host's and the clients' hand in there.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"runtime/debug"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"atoll.dev/envd/internal/identity"
+	"atoll.dev/envd/internal/reaper"
+	"atoll.dev/envd/internal/server"
+	"atoll.dev/envd/internal/users"
+)
+
+// version is the wire version reported to clients, which gate features by it.
+const version = "0.6.13"
+
+func main() {
+	port := flag.Int("port", 49983, "TCP port to listen on")
+	hostKey := flag.String("host-key", "", "base64 of the host's Ed25519 public key; without it host-only routes are open (tests)")
+	showVersion := flag.Bool("version", false, "print the version and exit")
+	flag.Parse()
+	if *showVersion {
+		fmt.Println(version)
+		return
+	}
+	log.SetFlags(log.LstdFlags | log.LUTC)
+	log.SetPrefix("envd: ")
+	if err := run(*port, *hostKey); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(port int, encodedKey string) error {
+	key, err := identity.ParseHostKey(encodedKey)
+	if err != nil {
+		return err
+	}
+	// Small heap, small snapshot: the daemon is mostly idle, and its memory is in every sandbox.
+	debug.SetGCPercent(50)
+	debug.SetMemoryLimit(64 << 20)
+	syscall.Umask(0o022)
+	reaper.System()
+	// Orphans come to us even where we are not process 1.
+	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+	store := identity.NewStore(users.System)
+	return server.Serve(port, server.Handler(store, server.Options{
+		HostKey: key,
+		Root:    identity.Root{Path: "/", Machine: os.Getpid() == 1},
+		Version: version,
+	}))
+}
