@@ -1,0 +1,1 @@
+"""Code that runs inside a sandbox. Imports nothing of the server's; only `atoll_wire` may be shared."""

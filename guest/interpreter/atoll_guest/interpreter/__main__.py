@@ -1,0 +1,63 @@
+"""`python -m atoll_guest.interpreter`: start, serve until SIGTERM.
+
+Environment: ATOLL_PRELOAD (modules the default Python kernel imports before it is ready, default DEFAULT_PRELOAD,
+"" for none), ATOLL_INTERPRETER_PORT (default 49999), ATOLL_INTERPRETER_CWD (default /home/user, or the current folder
+where that does not exist).
+"""
+
+import sys
+
+sys.modules["ssl"] = None  # type: ignore[assignment]  # asyncio would load OpenSSL: 4 MB this service never uses
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+from contextlib import AsyncExitStack
+
+from . import http
+from .contexts import Contexts
+from .identity import Sandbox
+from .processes import Children
+from .server import EXTRA_HEADERS, Server
+
+DEFAULT_PRELOAD = "numpy,pandas,matplotlib.pyplot"
+
+
+async def run() -> None:
+    """Serve until SIGTERM or SIGINT. The port opens when the default context is warm."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    async with AsyncExitStack() as stack:
+        children = Children()
+        children.open()
+        stack.callback(children.close)
+        contexts = Contexts(children, Sandbox(), default_cwd=_cwd(), preload=_preload())
+        stack.push_async_callback(contexts.close)
+        await contexts.open()
+        gc.collect()
+        gc.freeze()
+        port = int(os.environ.get("ATOLL_INTERPRETER_PORT", "49999"))
+        listener = await http.serve(
+            Server(contexts).handle, "0.0.0.0", port, http.Settings(extra_headers=EXTRA_HEADERS)
+        )
+        stack.callback(listener.close)
+        await stopped.wait()
+
+
+def _preload() -> tuple[str, ...]:
+    names = os.environ.get("ATOLL_PRELOAD", DEFAULT_PRELOAD).split(",")
+    return tuple(name.strip() for name in names if name.strip())
+
+
+def _cwd() -> str:
+    folder = os.environ.get("ATOLL_INTERPRETER_CWD", "/home/user")
+    return folder if os.path.isdir(folder) else os.getcwd()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    asyncio.run(run())

@@ -1,0 +1,128 @@
+"""Jupyter message → the events of `POST /execute` → lines. Pure: no clock, no I/O.
+
+Sources: the Jupyter messaging protocol for what comes in; the interpreter's wire sheet for what goes out (field names,
+the stripped quotes of `text`, the traceback joined without separator and without colours).
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from .jupyter import Message
+
+Event = dict[str, Any]
+
+FIELDS = {
+    "text/plain": "text",
+    "text/html": "html",
+    "text/markdown": "markdown",
+    "image/svg+xml": "svg",
+    "image/png": "png",
+    "image/jpeg": "jpeg",
+    "application/pdf": "pdf",
+    "text/latex": "latex",
+    "application/json": "json",
+    "application/javascript": "javascript",
+    "e2b/data": "data",
+    "e2b/chart": "chart",
+}
+"""MIME type → field of a result; every other MIME type goes into `extra`."""
+
+_BASE64 = frozenset(("image/png", "image/jpeg", "application/pdf"))
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+
+KEEPALIVE: Event = {"type": "keepalive"}
+END: Event = {"type": "end_of_execution"}
+
+
+def encode_line(event: Event) -> bytes:
+    """One line of the answer. ASCII only: clients split lines at U+2028 and the like, too."""
+    return json.dumps(event, separators=(",", ":")).encode() + b"\n"
+
+
+def to_events(message: Message) -> list[Event]:
+    """The events that one message on the output channel stands for; [] for those a client does not see."""
+    content = message.content
+    match message.kind:
+        case "stream":
+            return [_stream(content, message.date)]
+        case "execute_result":
+            return [_result(content, is_main=True)]
+        case "display_data" | "update_display_data":
+            return [_result(content, is_main=False)]
+        case "clear_output":
+            return [{"type": "clear_output", "wait": bool(content.get("wait"))}]
+        case "execute_input":
+            return [{"type": "number_of_executions", "execution_count": content.get("execution_count") or 0}]
+        case "error":
+            return [to_error(content)]
+        case _:
+            return []
+
+
+def to_error(content: Mapping[str, Any]) -> Event:
+    """The error event of an `error` message or of an `execute_reply` whose status is error."""
+    lines = content.get("traceback") or []
+    return error(
+        strip_ansi(str(content.get("ename") or "Error")),
+        strip_ansi(str(content.get("evalue") or "")),
+        strip_ansi("".join(str(line) for line in lines)),
+    )
+
+
+def error(name: str, value: str, traceback: str = "") -> Event:
+    return {"type": "error", "name": name, "value": value, "traceback": traceback}
+
+
+def pages(reply: Mapping[str, Any]) -> list[Event]:
+    """The help pages of an `execute_reply` (`name?` in IPython): a notebook shows them, so they are results."""
+    payloads = reply.get("payload") or []
+    return [_result(payload, is_main=False) for payload in payloads if payload.get("source") == "page"]
+
+
+def stream(name: str, text: str, date: str) -> Event:
+    return {"type": name, "text": text, "timestamp": date}
+
+
+def _stream(content: Mapping[str, Any], date: str) -> Event:
+    name = "stderr" if content.get("name") == "stderr" else "stdout"
+    return stream(name, str(content.get("text", "")), date)
+
+
+def _result(content: Mapping[str, Any], *, is_main: bool) -> Event:
+    event: Event = {"type": "result", "is_main_result": is_main}
+    extra: dict[str, Any] = {}
+    for mime, value in (content.get("data") or {}).items():
+        if value is None:
+            continue
+        if mime in FIELDS:
+            event[FIELDS[mime]] = _field(mime, value)
+        else:
+            extra[mime] = value
+    event["extra"] = extra
+    display_id = (content.get("transient") or {}).get("display_id")
+    if display_id:
+        event["display_id"] = display_id
+    return event
+
+
+def _field(mime: str, value: Any) -> Any:
+    if isinstance(value, list) and mime not in ("application/json", "e2b/data", "e2b/chart"):
+        value = "".join(str(line) for line in value)  # nbformat's way to write multi-line text
+    if mime == "text/plain":
+        return strip_quotes(str(value))
+    if mime in _BASE64:
+        return str(value).strip()
+    return value
+
+
+def strip_quotes(text: str) -> str:
+    """Without the quotes of a string's repr, once."""
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
+        return text[1:-1]
+    return text
+
+
+def strip_ansi(text: str) -> str:
+    return _ANSI.sub("", text)

@@ -1,0 +1,70 @@
+"""ipykernel's kernel, which also reads the service's order in a request's metadata (key `atoll`):
+
+env      {name: value}  set for this execution, taken back after it, also after an error
+globals  {name: value}  set for good
+reseed   bool           this process may be a clone: draw fresh random state
+freeze   bool           after this execution, collect garbage and keep what is left out of later collections
+"""
+
+import gc
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from ipykernel.ipkernel import IPythonKernel
+
+from . import entropy
+from .streams import collect_pipes, drain
+
+
+class SandboxKernel(IPythonKernel):
+    """See the module's text."""
+
+    async def do_execute(
+        self,
+        code: str,
+        silent: bool,
+        store_history: bool = True,
+        user_expressions: Any = None,
+        allow_stdin: bool = False,
+        *,
+        cell_meta: Any = None,
+        cell_id: Any = None,
+    ) -> Any:
+        order: Mapping[str, Any] = (cell_meta or {}).get("atoll") or {}
+        if order.get("reseed"):
+            entropy.reseed()
+        os.environ.update(order.get("globals") or {})
+        try:
+            with _variables(order.get("env") or {}):
+                return await super().do_execute(
+                    code,
+                    silent,
+                    store_history,
+                    user_expressions,
+                    allow_stdin,
+                    cell_meta=cell_meta,
+                    cell_id=cell_id,
+                )
+        finally:
+            drain()
+            collect_pipes(self.iopub_thread)
+            if order.get("freeze"):
+                gc.collect()
+                gc.freeze()
+
+
+@contextmanager
+def _variables(per_call: Mapping[str, str]) -> Iterator[None]:
+    """Set, and on leaving give each the value it had."""
+    before = {name: os.environ.get(name) for name in per_call}
+    os.environ.update(per_call)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
