@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from atoll.cli.failures import Failure, leave, leave_broken_pipe, leave_fault
+from atoll.cli.failures import Failure, leave, leave_fault
 
 INTERPRETER_TEMPLATE = "code-interpreter-v1"
 BASE_TEMPLATE = "base"
@@ -50,8 +50,6 @@ def main(arguments: Sequence[str]) -> NoReturn:
         raise SystemExit(0)
     except Failure as failure:
         leave(failure)
-    except BrokenPipeError:
-        leave_broken_pipe()
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:

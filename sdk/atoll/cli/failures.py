@@ -37,12 +37,6 @@ def leave(failure: Failure) -> NoReturn:
     raise SystemExit(failure.exit_code)
 
 
-def leave_broken_pipe() -> NoReturn:
-    """The reader of our output went away (`| head`): end quietly, as a program killed by SIGPIPE would."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    raise SystemExit(141)
-
-
 def leave_fault(error: Exception) -> NoReturn:
     """A mistake in this program. The details go to a file, which a report of it should come with."""
     with tempfile.NamedTemporaryFile("w", prefix="atoll-fault-", suffix=".txt", delete=False) as file:

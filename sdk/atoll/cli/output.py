@@ -28,9 +28,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, number
         table.add_column(name.upper(), justify="right" if numbers and index else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
-    # A pipe's reader wants whole lines: the table is as wide as its content.
-    console.print(table, width=None if sys.stdout.isatty() else 10_000)
+    # A pipe's reader wants whole lines: there the table is as wide as its content.
+    Console(width=None if sys.stdout.isatty() else 10_000, highlight=False).print(table)
 
 
 def describe(info: SandboxInfo) -> dict[str, object]:
