@@ -1,8 +1,7 @@
 """Answers: JSON bodies and the one shape of errors.
 
 Clients read the integer ``code`` and the ``message`` of the body on every error, whatever its status; a
-missing one crashes them. Some repeat a request on 429, 502, 503 and 504 unless told not to (``Should-Retry``).
-
+missing one crashes them. Some repeat a request on 429, 502, 503 and 504 unless told not to (Should-Retry).
 """
 
 from __future__ import annotations

@@ -136,6 +136,10 @@ class Sandboxes:
         if not await self._lives.end(record, EndReason.REQUEST, "killed by its team"):
             raise _not_found(sandbox_id)
 
+    async def wait_settled(self) -> None:
+        """Returns when what every end has set off is over."""
+        await self._lives.wait_settled()
+
     async def end_all(self) -> int:
         """Ends what runs, for good, and waits until it is gone; returns how many. Paused ones stay."""
         records = await self._store.sandboxes.unsettled()

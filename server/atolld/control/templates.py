@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +27,8 @@ class Templates:
     def __init__(self, store: Store, home: Path) -> None:
         self._store = store
         self._home = home
-        self._builds: dict[str, Build] = {}
+        self._builds: dict[str, tuple[int, Build]] = {}
+        """By build id, with the time its manifest was written."""
 
     async def resolve(self, team: Team, text: str) -> Resolved:
         """Raises :class:`NotFound`, :class:`Forbidden`, :class:`BuildDamaged`, or ``InvalidRequest``."""
@@ -58,9 +60,20 @@ class Templates:
         return [build for build in found if isinstance(build, Build)]
 
     async def _build(self, template_id: str, build_id: str) -> Build:
-        if build_id not in self._builds:
-            self._builds[build_id] = await asyncio.to_thread(load_build, self._home, template_id, build_id)
-        return self._builds[build_id]
+        path = manifest_path(self._home, template_id, build_id)
+        try:
+            written = os.stat(path).st_mtime_ns
+        except OSError:
+            written = 0  # reading it tells what is wrong
+        known, build = self._builds.get(build_id, (None, None))
+        if build is None or known != written:
+            build = await asyncio.to_thread(load_build, self._home, template_id, build_id)
+            self._builds[build_id] = written, build
+        return build
+
+
+def manifest_path(home: Path, template_id: str, build_id: str) -> Path:
+    return home / "templates" / template_id / build_id / "manifest.json"
 
 
 def load_build(home: Path, template_id: str, build_id: str) -> Build:
@@ -68,15 +81,15 @@ def load_build(home: Path, template_id: str, build_id: str) -> Build:
 
     Raises :class:`BuildDamaged` when there is none that can be read.
     """
-    directory = home / "templates" / template_id / build_id
+    path = manifest_path(home, template_id, build_id)
     try:
-        manifest = parse_manifest((directory / "manifest.json").read_text())
+        manifest = parse_manifest(path.read_text())
     except (OSError, ValueError) as error:
         raise BuildDamaged(
             f"build {build_id} of template {template_id} cannot be read ({error}): "
             "`./atoll setup` makes it anew"
         ) from error
-    return Build(manifest, directory, home / "roots" / manifest.root_image)
+    return Build(manifest, path.parent, home / "roots" / manifest.root_image)
 
 
 async def register_build(store: Store, manifest: Manifest) -> None:
