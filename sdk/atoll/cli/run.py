@@ -95,7 +95,7 @@ def _sandbox(client: Client, plan: Plan, transcript: Transcript) -> Generator[Gu
         with uninterrupted(), _timed(transcript, "create"):
             created = client.create(new)
             transcript.sandbox_id = created.sandbox.sandbox_id
-        transcript.timings_ms |= {f"  {name}": value for name, value in created.timings_ms.items()}
+        transcript.create_ms = dict(created.timings_ms)
         with open_http(client.settings.sandbox_url) as http:
             yield Guest(client.settings, http, created.sandbox.sandbox_id, created.sandbox.access_token)
     finally:

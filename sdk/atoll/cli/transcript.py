@@ -23,6 +23,9 @@ class Transcript:
     error: Failure | None = None
     execution_count: int | None = None
     timings_ms: dict[str, float] = field(default_factory=dict[str, float])
+    """Our steps, in order."""
+    create_ms: dict[str, float] = field(default_factory=dict[str, float])
+    """The parts of the step ``create``, as the server tells them; ``warm`` is there when a sandbox waited."""
     _stdout: list[str] = field(default_factory=list[str])
     _stderr: list[str] = field(default_factory=list[str])
     _results: list[dict[str, object]] = field(default_factory=list[dict[str, object]])
@@ -53,9 +56,7 @@ class Transcript:
         if self.as_json:
             print_json(self._document())
         if timing:
-            total = sum(value for name, value in self.timings_ms.items() if not name.startswith(" "))
-            for name, value in [*self.timings_ms.items(), ("together", total)]:
-                self._tell(f"{name:<12}{value:10.1f} ms")
+            self._tell_timings()
 
     def note(self, text: str) -> None:
         """Something of ours to say; on standard error, so that it never mixes with the code's output."""
@@ -112,6 +113,15 @@ class Transcript:
         sys.stderr.write(text if text.endswith("\n") else text + "\n")
         sys.stderr.flush()
 
+    def _tell_timings(self) -> None:
+        for name, value in self.timings_ms.items():
+            self._tell(f"{name:<14}{value:10.1f} ms")
+            if name == "create":
+                for part, part_ms in self.create_ms.items():
+                    told = "       yes" if part == "warm" else f"{part_ms:10.1f} ms"
+                    self._tell(f"  {part:<12}{told}")
+        self._tell(f"{'together':<14}{sum(self.timings_ms.values()):10.1f} ms")
+
     def _document(self) -> dict[str, object]:
         error = self.error
         return {
@@ -125,5 +135,6 @@ class Transcript:
             else {"name": error.name, "value": error.value, "traceback": error.traceback},
             "interrupted": self.interrupted,
             "saved": self._saved,
-            "timingsMs": {name.strip(): round(value, 1) for name, value in self.timings_ms.items()},
+            "timingsMs": {name: round(value, 1) for name, value in self.timings_ms.items()},
+            "createMs": {name: round(value, 1) for name, value in self.create_ms.items()},
         }

@@ -88,7 +88,7 @@ def test_everything_comes_as_one_json_document(server: Double, atoll: Command) -
     assert (document["sandboxID"], document["executionCount"], document["stdout"]) == (SANDBOX_ID, 3, "ab")
     assert document["results"] == [{"text": "2", "isMainResult": True, "extra": {}}]
     assert document["error"] == {"name": "E", "value": "v", "traceback": "t"}
-    assert document["timingsMs"]["restore"] == 12.5
+    assert document["createMs"] == {"restore": 12.5, "warm": 1.0}
 
 
 def test_timing_tells_the_sandboxs_part(server: Double, atoll: Command) -> None:
