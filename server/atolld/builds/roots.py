@@ -144,6 +144,13 @@ class Roots:
             await run_tool(["sync", "--file-system", made], report=report)
             made.rename(self.tree_path(recipe))
 
+    def forget(self, recipe: Recipe, *, with_tree: bool) -> None:
+        """Removes the recipe's images, and all that is kept to make them when ``with_tree``."""
+        for path in (self.home / "roots").glob(f"{recipe.name}-*"):
+            path.unlink() if path.is_file() else shutil.rmtree(path)
+        if with_tree:
+            shutil.rmtree(self.tree_path(recipe), ignore_errors=True)
+
     async def make_image(self, recipe: Recipe, envd: Path, report: Report) -> Root:
         path = self.image_path(recipe, envd)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,41 @@
+"""The templates that come with Atoll: what each starts from, runs, and may use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from atolld.builds.roots import BASE, CODE_INTERPRETER, Recipe
+from atolld.model.sandbox import Resources
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateRecipe:
+    name: str
+    template_id: str
+    """The same on every machine, so that a client may keep it."""
+    root: Recipe
+    resources: Resources
+    path: str = _PATH
+    """``PATH`` of every command, also of those whose shell reads no login files."""
+    start_command: str | None = None
+    """Runs on in the snapshot; started as `user` in its home, once, when the template is built."""
+    ready_command: str | None = None
+    """Exits 0 when the start command is ready to be kept."""
+
+
+_TEMPLATES = (
+    TemplateRecipe("base", "atollbase00000000001", BASE, Resources(vcpu=2, memory_mib=1024)),
+    TemplateRecipe(
+        "code-interpreter-v1",
+        "atollcode00000000001",
+        CODE_INTERPRETER,
+        Resources(vcpu=2, memory_mib=2048),
+        path=f"/opt/python/bin:{_PATH}",
+        start_command="PYTHONPATH=/opt/atoll/interpreter exec python -m atoll_guest.interpreter",
+        ready_command="curl --silent --fail --max-time 5 --output /dev/null http://localhost:49999/health",
+    ),
+)
+TEMPLATES: Mapping[str, TemplateRecipe] = {template.name: template for template in _TEMPLATES}

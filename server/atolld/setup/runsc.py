@@ -1,0 +1,113 @@
+"""gVisor's ``runsc``: the first one that passes a self-test, else built at the pinned version.
+
+Debian's packages of it are too old or crash on new kernels, so a version says nothing: only doing it does.
+Whichever is chosen is copied into ``bin/``, because a snapshot is restored by the very binary that took it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from atolld.builds.artefacts import Artefacts
+from atolld.builds.keys import hash_file
+from atolld.builds.tools import Report, isolated, run_tool
+from atolld.model.errors import HostError
+from atolld.setup.toolchain import Toolchain
+
+MODULE = "gvisor.dev/gvisor/runsc"
+VERSION = "v0.0.0-20260905035102-160fafc42237"
+_KEY_LENGTH = 16
+_SELF_TEST = Path(__file__).with_name("selftest.sh")
+
+
+class Runsc:
+    """``search_path`` is where the machine's own one is looked for, as in ``$PATH``."""
+
+    def __init__(self, artefacts: Artefacts, toolchain: Toolchain, search_path: str) -> None:
+        self._artefacts = artefacts
+        self._toolchain = toolchain
+        self._search_path = search_path
+
+    def is_done(self) -> bool:
+        return self._artefacts.current_key("runsc") is not None
+
+    async def run(self, report: Report) -> None:
+        """Raises :class:`HostError` when none passes, with the words of the last that failed."""
+        for candidate in self._candidates():
+            try:
+                await self._adopt(candidate, report)
+            except HostError as error:
+                report(f"{candidate} is no good: {error}")
+            else:
+                return
+        with tempfile.TemporaryDirectory(dir=self._artefacts.home) as directory:
+            built = await self._build(Path(directory), report)
+            await self._adopt(built, report)
+
+    def _candidates(self) -> list[Path]:
+        found = shutil.which("runsc", path=self._search_path)
+        kept = sorted((self._artefacts.home / "bin").glob("runsc-*/runsc"))
+        return ([Path(found)] if found else []) + kept
+
+    async def _adopt(self, binary: Path, report: Report) -> None:
+        await self_test(binary, self._artefacts.home, report)
+        key = hash_file(binary)[:_KEY_LENGTH]
+        self._artefacts.keep("runsc", key, binary)
+        self._artefacts.use("runsc", key)
+
+    async def _build(self, directory: Path, report: Report) -> Path:
+        go = await self._toolchain.ensure(report)
+        command = [go, "install", "-trimpath", "-buildvcs=false", f"{MODULE}@{VERSION}"]
+        env = self._toolchain.environment() | {"CGO_ENABLED": "0", "GOBIN": str(directory)}
+        await run_tool(command, report=report, env=env, cwd=directory)
+        return directory / "runsc"
+
+
+async def self_test(binary: Path, home: Path, report: Report) -> None:
+    """Start, checkpoint and restore of a tiny EROFS root. Raises :class:`HostError` when any of it fails."""
+    with tempfile.TemporaryDirectory(dir=home, prefix="selftest-") as name:
+        directory = Path(name)
+        await _make_root(directory, report)
+        bundle = directory / "bundle"
+        bundle.mkdir()
+        (bundle / "config.json").write_text(json.dumps(_bundle(directory / "root.erofs"), indent=2))
+        await run_tool(isolated(["sh", str(_SELF_TEST), str(binary), name]), report=report)
+
+
+async def _make_root(directory: Path, report: Report) -> None:
+    """The machine's own ``sleep`` with the libraries it loads is the smallest root there is everywhere."""
+    tree = directory / "tree"
+    sleep = shutil.which("sleep")
+    if sleep is None:
+        raise HostError("sleep is missing: install coreutils")
+    _copy_into(tree, Path(sleep), "bin/sleep")
+    for word in (await run_tool(["ldd", sleep], report=report)).split():
+        if word.startswith("/") and Path(word).is_file():
+            _copy_into(tree, Path(word), word)
+    for mount_point in ("proc", "dev", "sys", "tmp"):
+        (tree / mount_point).mkdir(exist_ok=True)
+    image = ["mkfs.erofs", "--quiet", "-x-1", "-Enoinline_data", directory / "root.erofs", tree]
+    await run_tool(image, report=report)
+
+
+def _copy_into(tree: Path, source: Path, target: str) -> None:
+    path = tree / target.lstrip("/")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(os.path.realpath(source), path)
+    path.chmod(0o755)
+
+
+def _bundle(image: Path) -> dict[str, object]:
+    """An OCI runtime specification: one process on an EROFS root with a writable overlay in memory."""
+    root = "dev.gvisor.spec.rootfs"
+    return {
+        "ociVersion": "1.0.0",
+        "process": {"args": ["/bin/sleep", "1000"], "cwd": "/", "user": {"uid": 0, "gid": 0}},
+        "root": {"path": str(image.with_name("tree")), "readonly": False},
+        "mounts": [{"destination": "/proc", "type": "proc"}],
+        "annotations": {f"{root}.source": str(image), f"{root}.type": "erofs", f"{root}.overlay": "memory"},
+    }
