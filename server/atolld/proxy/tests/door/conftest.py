@@ -142,10 +142,9 @@ class House:
             server.close()
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
-def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Everything runs on the loop of the server and on the one of the standard library."""
-    return uvloop.EventLoopPolicy() if request.param == "uvloop" else asyncio.DefaultEventLoopPolicy()
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture
@@ -190,5 +189,5 @@ def ok(body: bytes = b"hello", extra: str = "") -> bytes:
 async def until(condition: Callable[[], bool], seconds: float = 5) -> None:
     """Until ``condition`` holds, which other tasks of this loop (or the kernel) make true."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 (what is waited for tells nobody)
             await asyncio.sleep(0.005)
