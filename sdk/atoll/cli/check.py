@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atoll.cli.failures import Failure
+from atoll.cli.settings import read_settings
 
 PROJECT = Path(__file__).resolve().parents[3]
 MISSING_TOOL = 127
@@ -61,17 +62,18 @@ def check(quick: bool, pytest_arguments: Sequence[str]) -> int:
             why=f"{PROJECT} has no pyproject.toml",
             hint="run `./atoll test` in a clone of the repository",
         )
-    environ = environment(os.environ)
+    environ = environment(os.environ, read_settings().home)
     bin_directory = Path(sys.executable).parent
     done = [_run(step, environ) for step in plan_steps(bin_directory, quick, pytest_arguments)]
     _summarise(done)
     return next((step.exit_code for step in done if step.exit_code != 0), 0)
 
 
-def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Ours, with the environment's tools first, and a Go tool chain where one usually lies."""
-    places = [str(Path(sys.executable).parent), environ.get("PATH", os.defpath), "/usr/local/go/bin"]
-    return {**environ, "PATH": os.pathsep.join(places)}
+def environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:
+    """Ours, with the environment's tools first, then the Go that set-up fetched, if any."""
+    fetched = sorted(home.glob("bin/go-*/bin"), key=lambda directory: directory.stat().st_mtime, reverse=True)
+    places = [Path(sys.executable).parent, *fetched, environ.get("PATH", os.defpath), "/usr/local/go/bin"]
+    return {**environ, "PATH": os.pathsep.join(map(str, places))}
 
 
 def _run(step: Step, environ: Mapping[str, str]) -> Done:

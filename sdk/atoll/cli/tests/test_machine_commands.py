@@ -194,7 +194,7 @@ def test_a_server_that_runs_is_not_started_again(server: Double, atoll: Command,
 
 
 def test_check_runs_all_steps_and_keeps_the_first_failure(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def plan(bin_directory: Path, quick: bool, arguments: object) -> list[check.Step]:
         return [
@@ -209,6 +209,14 @@ def test_check_runs_all_steps_and_keeps_the_first_failure(
     out = capfd.readouterr().out
     assert "9 passed" in out
     assert "failed: bad, missing" in out
+
+
+def test_check_finds_the_go_that_setup_fetched(home: Path) -> None:
+    fetched = home / "bin" / "go-1234" / "bin"
+    fetched.mkdir(parents=True)
+    places = check.environment({"PATH": "/usr/bin"}, home)["PATH"].split(":")
+    assert places[0] == str(Path(sys.executable).parent)
+    assert places.index(str(fetched)) < places.index("/usr/bin")
 
 
 def test_check_leaves_out_the_machine_when_quick() -> None:
