@@ -8,12 +8,23 @@ leak.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import secrets
+import shutil
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Protocol
 
+from atolld.model.errors import AtollError, CapacityUnavailable, HostError
 from atolld.model.sandbox import Resources
+from atolld.node.linux import cgroup, firewall, netns
 from atolld.node.runtime.protocol import Link
+
+_ADDRESSES, _PREFIX = 4, 30
+"""A slot's own network: its name, the host's end, the guest, broadcast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +77,216 @@ class Slots(Protocol):
     async def is_out_of_memory(self, slot: Slot) -> bool:
         """Whether the kernel ended a process of the slot for its memory limit."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Network:
+    """The part of a slot that is the same for every sandbox, and so is made ahead."""
+
+    index: int
+    namespace: netns.Namespace
+    gateway: IPv4Interface
+
+
+class KernelSlots:
+    """Slots of this machine's kernel: one /30 of ``network`` each, the guest's address its second."""
+
+    def __init__(self, network: IPv4Network, sandboxes: Path) -> None:
+        self._network = network
+        self._sandboxes = sandboxes
+        self._count = network.num_addresses // _ADDRESSES
+        self._next_index = 1
+        self._used: dict[int, str] = {}
+        """Index → slot; an index in the making has an empty name."""
+        self._namespaces: dict[str, netns.Namespace] = {}
+        self._offline: set[str] = set()
+        self._applied: firewall.Policy | None = None
+        self._netlink: netns.Netlink | None = None
+        self._mtu = 1500
+        self._turned_forwarding_on = False
+        self._spare: _Network | None = None
+        self._preparing: asyncio.Task[None] | None = None
+
+    async def open(self, network_allowances: frozenset[str]) -> None:
+        netlink = self._open_netlink()
+        overlap = await netns.find_overlap(netlink, self._network)
+        if overlap is not None:
+            raise HostError(
+                f"the sandboxes' range {self._network} is in use on this machine ({overlap}); "
+                "set ATOLL_NETWORK to a private range that is free"
+            )
+        await netns.reject_range(netlink, self._network)
+        if not netns.read_forwarding():
+            netns.set_forwarding(True)
+            self._turned_forwarding_on = True
+        self._mtu = await netns.find_uplink_mtu(netlink)
+        allowances = frozenset(_parse_allowance(text) for text in network_allowances)
+        await self._apply(firewall.Policy(self._network, allowances, frozenset(self._offline)))
+
+    async def close(self, *, keep: bool) -> None:
+        if self._preparing is not None:
+            await asyncio.wait([self._preparing])
+        if self._spare is not None:
+            await self._remove_network(self._spare.gateway, self._spare.namespace)
+            self._spare = None
+        if not keep:
+            await self._give_back_machine()
+        if self._netlink is not None:
+            self._netlink.close()
+            self._netlink = None
+        self._applied = None
+
+    async def lease(self, resources: Resources) -> Slot:
+        network = await self._take_network()
+        name = f"{int(network.gateway.ip):08x}-{secrets.token_hex(3)}"
+        slot = self._slot(name, network.index, network.namespace)
+        self._used[network.index] = name
+        self._namespaces[name] = network.namespace
+        try:
+            await asyncio.to_thread(slot.directory.mkdir, parents=True)
+            await asyncio.to_thread(cgroup.create_group, slot.cgroup_path, resources)
+        except BaseException:
+            await asyncio.shield(self.release(slot))
+            raise
+        return slot
+
+    async def give_headroom(self, slot: Slot, resources: Resources) -> None:
+        limit_mib = resources.memory_mib + cgroup.headroom_mib(resources.memory_mib)
+        await asyncio.to_thread(cgroup.set_memory_limit, slot.cgroup_path, limit_mib)
+
+    async def set_internet(self, slot: Slot, allowed: bool) -> None:
+        if allowed == (slot.address not in self._offline):
+            return
+        change = firewall.delete_offline if allowed else firewall.add_offline
+        await firewall.apply(change(self._network, slot.address))
+        (self._offline.discard if allowed else self._offline.add)(slot.address)
+
+    async def adopt(self, directory: Path) -> Slot:
+        index = (_address_of(directory.name) - int(self._network.network_address)) // _ADDRESSES
+        if not 0 < index < self._count:
+            raise HostError(
+                f"{directory} is of another range than ATOLL_NETWORK={self._network}; remove it by hand"
+            )
+        slot = self._slot(directory.name, index, None)
+        self._used[index] = slot.name
+        return slot
+
+    async def release(self, slot: Slot) -> None:
+        """Every part is tried, whatever another's failure; the first failure is raised at the end."""
+        async with AsyncExitStack() as stack:
+            if self._used.get(slot.index) == slot.name:
+                stack.callback(self._used.pop, slot.index)
+            stack.push_async_callback(asyncio.to_thread, shutil.rmtree, slot.directory, True)
+            stack.push_async_callback(cgroup.remove_group, slot.cgroup_path)
+            stack.push_async_callback(self.set_internet, slot, True)
+            namespace = self._namespaces.pop(slot.name, None)
+            stack.push_async_callback(self._remove_network, self._gateway(slot.index), namespace)
+
+    async def is_out_of_memory(self, slot: Slot) -> bool:
+        return await asyncio.to_thread(cgroup.count_memory_kills, slot.cgroup_path) > 0
+
+    # -- the network's part --------------------------------------------------------------------------------
+
+    async def _take_network(self) -> _Network:
+        spare, self._spare = self._spare, None
+        try:
+            return spare or await self._make_network()
+        finally:
+            if self._preparing is None or self._preparing.done():
+                self._preparing = asyncio.create_task(self._prepare())
+
+    async def _prepare(self) -> None:
+        """Makes the next slot's network while nobody waits for it."""
+        if self._spare is None:
+            with contextlib.suppress(AtollError):  # the next lease tries again, and tells
+                self._spare = await self._make_network()
+
+    async def _make_network(self) -> _Network:
+        index = self._take_index()
+        gateway = self._gateway(index)
+        try:
+            namespace = await asyncio.to_thread(netns.create_namespace)
+        except BaseException:
+            del self._used[index]
+            raise
+        try:
+            name, group = netns.link_name(gateway.ip), firewall.link_group(self._network)
+            await netns.create_pair(self._open_netlink(), namespace, name, gateway, self._mtu, group)
+            await asyncio.to_thread(netns.set_up_inside, namespace)
+        except BaseException:
+            await asyncio.shield(self._remove_network(gateway, namespace))
+            del self._used[index]
+            raise
+        return _Network(index, namespace, gateway)
+
+    def _take_index(self) -> int:
+        """The next free one in turn, so that an address rests as long as possible before it is used again."""
+        for step in range(self._count):
+            index = (self._next_index + step) % self._count
+            if index not in self._used and index != 0:
+                self._next_index = index + 1
+                self._used[index] = ""
+                return index
+        raise CapacityUnavailable(
+            f"all {self._count - 1} addresses of {self._network} are in use; stop some sandboxes or set "
+            "ATOLL_NETWORK to a larger range"
+        )
+
+    async def _remove_network(self, gateway: IPv4Interface, namespace: netns.Namespace | None) -> None:
+        if namespace is not None:
+            namespace.close()
+        await netns.delete_link(self._open_netlink(), netns.link_name(gateway.ip))
+
+    def _open_netlink(self) -> netns.Netlink:
+        if self._netlink is None:
+            self._netlink = netns.open_netlink()
+        return self._netlink
+
+    async def _apply(self, policy: firewall.Policy) -> None:
+        if policy != self._applied:
+            await firewall.apply(firewall.build_table(policy))
+            self._applied = policy
+
+    async def _give_back_machine(self) -> None:
+        await firewall.apply(firewall.delete_table(self._network))
+        await netns.release_range(self._open_netlink(), self._network)
+        await asyncio.to_thread(cgroup.remove_parent)
+        if self._turned_forwarding_on:
+            netns.set_forwarding(False)
+            self._turned_forwarding_on = False
+
+    def _gateway(self, index: int) -> IPv4Interface:
+        return IPv4Interface((int(self._network.network_address) + index * _ADDRESSES + 1, _PREFIX))
+
+    def _slot(self, name: str, index: int, namespace: netns.Namespace | None) -> Slot:
+        gateway = self._gateway(index)
+        link = Link(
+            interface=netns.GUEST_INTERFACE,
+            address=IPv4Interface((gateway.ip + 1, _PREFIX)),
+            gateway=str(gateway.ip),
+            mac=netns.GUEST_MAC,
+            gateway_mac=netns.GATEWAY_MAC,
+            mtu=self._mtu,
+            namespace_path=namespace.path if namespace else "",
+            open_packet_socket=lambda: netns.open_packet_socket(_need(namespace)),
+        )
+        return Slot(name, index, self._sandboxes / name, f"{cgroup.PARENT}/{name}", link)
+
+
+def _address_of(name: str) -> int:
+    try:
+        return int(name.split("-")[0], 16)
+    except ValueError:
+        return 0
+
+
+def _need(namespace: netns.Namespace | None) -> netns.Namespace:
+    if namespace is None:
+        raise HostError("the network of a sandbox that outlived its server cannot be opened again")
+    return namespace
+
+
+def _parse_allowance(text: str) -> firewall.Allowance:
+    """``network`` or ``network:port``."""
+    network, _, port = text.partition(":")
+    return firewall.Allowance(IPv4Network(network, strict=False), int(port) if port else None)

@@ -1,0 +1,191 @@
+"""A sandbox's cgroup: limits of memory, CPU and processes, under cgroup v1 or v2, whichever the machine uses.
+
+The group is ours before runsc comes, which then takes it as it is: its limit is what the guest sees as its
+memory, and is raised afterwards, because gVisor's own kernel lives in the same group and the memory limit
+kills all of it. On v1 runsc makes groups of the same name in the hierarchies we need not; all go with
+:func:`remove_group`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from atolld.model.errors import HostError
+from atolld.model.sandbox import Resources
+
+PARENT = "/atoll"
+_MOUNT = Path("/sys/fs/cgroup")
+_MIB = 1 << 20
+_CPU_PERIOD_US = 100_000
+_PROCESSES = 4096
+"""Host processes and threads of one sandbox: gVisor's own, and one for each thread inside."""
+_KILL_TIMEOUT = 10.0
+
+
+def is_unified() -> bool:
+    """Whether the machine runs on cgroup v2 alone, as runsc sees it."""
+    return (_MOUNT / "cgroup.controllers").exists()
+
+
+def create_group(path: str, resources: Resources) -> None:
+    """``path`` is absolute below each hierarchy, such as ``/atoll/<name>``."""
+    try:
+        if is_unified():
+            _create_unified(path, resources)
+        else:
+            for controller, settings in _settings_v1(resources).items():
+                directory = _below(_MOUNT / controller, path)
+                directory.mkdir(parents=True, exist_ok=True)
+                _write(directory, settings)
+    except OSError as error:
+        raise HostError(f"the cgroup {path} cannot be made ({error}); see `./atoll doctor`") from error
+
+
+def set_memory_limit(path: str, limit_mib: int) -> None:
+    try:
+        if is_unified():
+            _write(_below(_MOUNT, path), {"memory.max": str(limit_mib * _MIB)})
+        else:
+            _write(_below(_MOUNT / "memory", path), {"memory.limit_in_bytes": str(limit_mib * _MIB)})
+    except OSError as error:
+        raise HostError(f"the memory limit of cgroup {path} cannot be set ({error})") from error
+
+
+def headroom_mib(memory_mib: int) -> int:
+    """What gVisor needs beyond the guest's memory: its kernel, its page tables, the guest's page
+    structures."""
+    return 128 + memory_mib // 8
+
+
+def count_memory_kills(path: str) -> int:
+    """How often the kernel ended a process of the group for its memory limit."""
+    file = _below(_MOUNT, path) / "memory.events" if is_unified() else _memory_v1(path) / "memory.oom_control"
+    with contextlib.suppress(OSError, ValueError):
+        for line in file.read_text().splitlines():
+            name, _, value = line.partition(" ")
+            if name == "oom_kill":
+                return int(value)
+    return 0
+
+
+async def remove_group(path: str) -> None:
+    """Ends what is left in the group and removes it from every hierarchy. Idempotent."""
+    directories = [_below(hierarchy, path) for hierarchy in _hierarchies()]
+    for directory in directories:
+        if await asyncio.to_thread(directory.exists):
+            await _kill_all(directory)
+            try:
+                await asyncio.to_thread(directory.rmdir)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise HostError(f"the cgroup {directory} cannot be removed ({error})") from error
+
+
+def remove_parent() -> None:
+    """Removes the parent of all groups where it is empty."""
+    for hierarchy in _hierarchies():
+        with contextlib.suppress(OSError):
+            _below(hierarchy, PARENT).rmdir()
+
+
+def list_groups() -> frozenset[str]:
+    """Every group below :data:`PARENT`, the parent included, as paths on the host."""
+    parents = [_below(hierarchy, PARENT) for hierarchy in _hierarchies()]
+    return frozenset(
+        str(found) for parent in parents if parent.is_dir() for found in (parent, *_directories(parent))
+    )
+
+
+def _create_unified(path: str, resources: Resources) -> None:
+    directory = _MOUNT
+    for part in path.strip("/").split("/"):
+        _write(directory, {"cgroup.subtree_control": "+cpu +memory +pids"})
+        directory = directory / part
+        directory.mkdir(exist_ok=True)
+    _write(
+        directory,
+        {
+            "memory.max": str(resources.memory_mib * _MIB),
+            "memory.oom.group": "1",
+            "cpu.max": f"{resources.vcpu * _CPU_PERIOD_US} {_CPU_PERIOD_US}",
+            "pids.max": str(_PROCESSES),
+        },
+    )
+
+
+def _settings_v1(resources: Resources) -> Mapping[str, Mapping[str, str]]:
+    return {
+        "memory": {"memory.limit_in_bytes": str(resources.memory_mib * _MIB)},
+        "cpu": {
+            "cpu.cfs_period_us": str(_CPU_PERIOD_US),
+            "cpu.cfs_quota_us": str(resources.vcpu * _CPU_PERIOD_US),
+        },
+        "pids": {"pids.max": str(_PROCESSES)},
+    }
+
+
+def _write(directory: Path, settings: Mapping[str, str]) -> None:
+    for name, value in settings.items():
+        (directory / name).write_text(value)
+
+
+def _hierarchies() -> list[Path]:
+    """Where cgroups are mounted; on v1 each controller's, its aliases once."""
+    if is_unified():
+        return [_MOUNT]
+    return [path for path in sorted(_MOUNT.iterdir()) if path.is_dir() and not path.is_symlink()]
+
+
+def _memory_v1(path: str) -> Path:
+    return _below(_MOUNT / "memory", path)
+
+
+def _below(hierarchy: Path, path: str) -> Path:
+    return hierarchy / path.lstrip("/")
+
+
+def _directories(parent: Path) -> Iterator[Path]:
+    for path in parent.iterdir():
+        if path.is_dir():
+            yield path
+            yield from _directories(path)
+
+
+async def _kill_all(directory: Path) -> None:
+    """Ends every process of the group, and waits for it: a group with processes cannot be removed."""
+    try:
+        async with asyncio.timeout(_KILL_TIMEOUT):
+            while pids := _read_pids(directory):
+                await asyncio.gather(*(_kill(pid) for pid in pids))
+    except TimeoutError:
+        raise HostError(f"processes of {directory} do not end; `./atoll doctor --deep` names them") from None
+
+
+def _read_pids(directory: Path) -> list[int]:
+    try:
+        return [int(line) for line in (directory / "cgroup.procs").read_text().split()]
+    except (FileNotFoundError, OSError):
+        return []
+
+
+async def _kill(pid: int) -> None:
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+    try:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        loop.add_reader(descriptor, lambda: ended.done() or ended.set_result(None))
+        await ended
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
