@@ -49,6 +49,8 @@ class ClientConnection(Side):
         self._exchange: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
         self._between_requests = True
+        self._unread = False
+        """The client may still be sending what we take no more."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -77,7 +79,8 @@ class ClientConnection(Side):
         try:
             while await self._serve_one():
                 await self.wait_drained()
-            await self._linger()
+            if self._unread or self.held:
+                await self._linger()
         except Exception:
             _log.exception("the front door failed at a request; its connection is closed")
         finally:
@@ -124,9 +127,11 @@ class ClientConnection(Side):
             return await exchange.run(self._house.find_way, lambda: not self._house.stopping)
         finally:
             self._exchange = None
+            self._unread = not exchange.is_sent
 
     def _refuse(self, refusal: Refusal, head: RequestHead | None, body: Framing | None) -> bool:
-        keep = head is not None and head.keep_alive and not self._house.stopping and self._skip(body)
+        self._unread = not self._skip(body)
+        keep = not self._unread and head is not None and head.keep_alive and not self._house.stopping
         self.write(encode_refusal(refusal, head, close=not keep))
         return keep
 

@@ -14,7 +14,7 @@ from atolld.proxy.framing import Framing, UntilClose, response_framing
 from atolld.proxy.heads import BadHead, Headers, RequestHead, ResponseHead, parse_response
 from atolld.proxy.relay import HeadTooLarge, Outcome, Pour, Side
 from atolld.proxy.routing import ToSandbox
-from atolld.proxy.upgrade import HALF_CLOSED_SECONDS, run_tunnel
+from atolld.proxy.upgrade import run_tunnel
 from atolld.proxy.upstream import Destination, Pool, Upstream
 
 _REPEATABLE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
@@ -69,7 +69,7 @@ class Exchange:
         decides, as it would without us between."""
         if self._upstream is not None and self.is_sent and not self._client.held:
             self._upstream.half_close()
-            self._upstream.cut_when_quiet(HALF_CLOSED_SECONDS)
+            self._upstream.cut_when_quiet()
 
     async def _ask(self, way: Way) -> ResponseHead:
         kept = self._pool.take(way.destination)

@@ -15,6 +15,8 @@ from typing import cast
 from atolld.proxy.framing import BadFraming, Framing, UntilClose
 
 MAX_HEAD = 64 * 1024
+HALF_CLOSED_SECONDS = 60.0
+"""How long one direction may be silent once the other has ended."""
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 
 
@@ -163,17 +165,17 @@ class Side(asyncio.Protocol):
         self.held.clear()
         self.regulate()
 
-    def cut_when_quiet(self, seconds: float) -> None:
-        """Abort once nothing has arrived for ``seconds``: whoever reads what arrives may be gone for good."""
+    def cut_when_quiet(self) -> None:
+        """Abort once nothing has arrived for a while: whoever reads what arrives may be gone for good."""
 
         def check(received: int) -> None:
             if self.received == received:
                 self.abort()
             else:
-                self._quiet = self._loop.call_later(seconds, check, self.received)
+                self._quiet = self._loop.call_later(HALF_CLOSED_SECONDS, check, self.received)
 
         if self._quiet is None and not self.lost:
-            self._quiet = self._loop.call_later(seconds, check, self.received)
+            self._quiet = self._loop.call_later(HALF_CLOSED_SECONDS, check, self.received)
 
     def regulate(self) -> None:
         """Read exactly while there is room for what arrives."""

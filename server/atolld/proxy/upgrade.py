@@ -8,9 +8,6 @@ import asyncio
 from atolld.proxy.framing import UntilClose
 from atolld.proxy.relay import Pour, Side
 
-HALF_CLOSED_SECONDS = 60.0
-"""How long one direction may be silent once the other has ended."""
-
 
 async def run_tunnel(client: Side, upstream: Side, lead: bytes) -> None:
     """Until both directions have ended, or either connection is gone. ``lead`` is the head of the answer."""
@@ -26,4 +23,4 @@ def _end(ended: Side, other: Side) -> None:
         other.close()
     else:
         other.half_close()
-        other.cut_when_quiet(HALF_CLOSED_SECONDS)
+        other.cut_when_quiet()

@@ -4,6 +4,7 @@ them."""
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -129,8 +130,18 @@ class House:
         base = route or Route(address)
         self.routes.publish(SandboxId(sandbox_id), replace(base, address=address, **fields))  # type: ignore[arg-type]
 
-    async def client(self, address: str = "127.0.0.1", **options: object) -> Client:
-        client = Client(*await asyncio.open_connection(address, self.door.port, **options))  # type: ignore[arg-type]
+    async def client(self, address: str = "127.0.0.1", *, receive_buffer: int | None = None) -> Client:
+        """``receive_buffer``: bytes the kernel takes for it, so that not reading is felt soon."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        if receive_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, (address, self.door.port))
+        except BaseException:
+            sock.close()
+            raise
+        client = Client(*await asyncio.open_connection(sock=sock))
         self._clients.append(client)
         return client
 

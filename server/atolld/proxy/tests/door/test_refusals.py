@@ -150,10 +150,16 @@ async def test_an_api_that_does_not_run(house: House) -> None:
 
 @pytest.mark.parametrize(
     "sent",
-    [b"nonsense", b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\r\n", b"HTTP/1.1 2", b"HTTP/1.1 101 X\r\nUpgrade: x\r\n\r\n", b""]
-    + [b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"]
-    + [b"HTTP/1.1 200 OK\r\nX: " + b"a" * 70000 + b"\r\n\r\n"],
-)  # fmt: skip
+    [
+        b"nonsense",
+        b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\r\n",
+        b"HTTP/1.1 2",
+        b"HTTP/1.1 101 X\r\nUpgrade: x\r\n\r\n",
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"a" * 70000 + b"\r\n\r\n",
+    ],
+)
 async def test_a_service_that_does_not_speak_http(house: House, sent: bytes) -> None:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)

@@ -45,7 +45,8 @@ async def test_the_service_sees_the_request_as_it_came_but_for_hop_by_hop_header
     seen: list[bytes] = []
     _, host = await house.sandbox(answering(ok(), seen))
     sent = (
-        "X-API-Key: e2b_1\nx-CASED: Kept\nX-Twice: 1\nX-Twice: 2\nE2b-Sandbox-Id: i9\nX-Forwarded-For: 9.9.9.9\n"
+        "X-API-Key: e2b_1\nx-CASED: Kept\nX-Twice: 1\nX-Twice: 2\n"
+        "E2b-Sandbox-Id: i9\nX-Forwarded-For: 9.9.9.9\n"
         "Connection: keep-alive, X-Private\nX-Private: 1\nKeep-Alive: timeout=5\nProxy-Connection: close\n"
         "TE: trailers, deflate\nUpgrade: h2c\n"
     )
