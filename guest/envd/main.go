@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"atoll.dev/envd/internal/events"
 	"atoll.dev/envd/internal/identity"
 	"atoll.dev/envd/internal/reaper"
 	"atoll.dev/envd/internal/server"
@@ -23,6 +24,7 @@ const version = "0.6.13"
 func main() {
 	port := flag.Int("port", 49983, "TCP port to listen on")
 	hostKey := flag.String("host-key", "", "base64 of the host's Ed25519 public key; without it host-only routes are open (tests)")
+	maxTasks := flag.Int("max-tasks", 2000, "processes and threads that may run; keep it below the sandbox's pids limit")
 	showVersion := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
 	if *showVersion {
@@ -31,12 +33,12 @@ func main() {
 	}
 	log.SetFlags(log.LstdFlags | log.LUTC)
 	log.SetPrefix("envd: ")
-	if err := run(*port, *hostKey); err != nil {
+	if err := run(*port, *hostKey, *maxTasks); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(port int, encodedKey string) error {
+func run(port int, encodedKey string, maxTasks int) error {
 	key, err := identity.ParseHostKey(encodedKey)
 	if err != nil {
 		return err
@@ -52,6 +54,6 @@ func run(port int, encodedKey string) error {
 	return server.Serve(port, server.Handler(store, server.Options{
 		HostKey: key,
 		Root:    identity.Root{Path: "/", Machine: os.Getpid() == 1},
-		Version: version,
+		Version: version, EventsFile: events.File, MaxTasks: maxTasks,
 	}))
 }

@@ -2,6 +2,7 @@ package connectrpc
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -56,4 +57,12 @@ func parseTimeout(value string) (time.Duration, *Error) {
 		return 0, Errorf(InvalidArgument, "Connect-Timeout-Ms must be milliseconds of at most ten digits, not %q", value)
 	}
 	return time.Duration(ms) * time.Millisecond, nil
+}
+
+// Stopped says why a call's context ended.
+func Stopped(ctx context.Context) error {
+	if errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+		return Errorf(DeadlineExceeded, "the call's time limit (Connect-Timeout-Ms) is over")
+	}
+	return Errorf(Canceled, "the client went away")
 }

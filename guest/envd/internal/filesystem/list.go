@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"atoll.dev/envd/internal/connectrpc"
+	"atoll.dev/envd/internal/placing"
 	"atoll.dev/envd/internal/users"
 )
 
@@ -67,6 +68,9 @@ func (l *listing) WriteJSON(w io.Writer) error {
 
 func (l *listing) walk(directory string, children []fs.DirEntry, depth int, visit func(*Entry)) {
 	for _, child := range children {
+		if placing.IsTemporary(child.Name()) {
+			continue // an upload under way is no file yet
+		}
 		path := filepath.Join(directory, child.Name())
 		entry, err := Describe(path, l.names)
 		if err != nil {

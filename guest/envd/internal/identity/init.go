@@ -53,6 +53,9 @@ func (s *Store) Handler(key *HostKey, root Root, version string) http.Handler {
 		for _, problem := range root.apply(&init) {
 			log.Printf("init: %v", problem)
 		}
+		if init.SandboxID != "" {
+			s.begin()
+		}
 		w.Header().Set("X-Envd-Version", version)
 		w.WriteHeader(http.StatusNoContent)
 	})
@@ -77,9 +80,13 @@ func (s *Store) apply(init *Init) {
 	if init.DefaultWorkdir != nil {
 		s.workdir = *init.DefaultWorkdir
 	}
-	if init.SandboxID != "" {
-		s.started = time.Now()
-	}
+}
+
+// begin sets the start that changes are counted from: after our own files are written.
+func (s *Store) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.started = time.Now()
 }
 
 // defaultVariables are those every command sees; the caller's own of the same name win.

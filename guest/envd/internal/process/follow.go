@@ -1,8 +1,6 @@
 package process
 
 import (
-	"context"
-	"errors"
 	"time"
 
 	"atoll.dev/envd/internal/connectrpc"
@@ -34,7 +32,7 @@ func follow(call *connectrpc.Call, sender *connectrpc.Sender, r *reader, start s
 			}
 			timer.Reset(call.Keepalive)
 		case <-call.Context.Done():
-			return nil, stopped(call.Context)
+			return nil, connectrpc.Stopped(call.Context)
 		}
 	}
 }
@@ -53,11 +51,4 @@ func drain(sender *connectrpc.Sender, r *reader) (sent bool, end *End, err error
 			return sent, nil, err
 		}
 	}
-}
-
-func stopped(ctx context.Context) error {
-	if errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
-		return connectrpc.Errorf(connectrpc.DeadlineExceeded, "the stream's time limit (Connect-Timeout-Ms) is over")
-	}
-	return connectrpc.Errorf(connectrpc.Canceled, "the client went away")
 }

@@ -81,7 +81,7 @@ func (p *Process) writeTo(ctx context.Context, file *os.File, data []byte, name 
 	case err == nil:
 		return nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return stopped(ctx)
+		return connectrpc.Stopped(ctx)
 	case errors.Is(err, os.ErrClosed):
 		return connectrpc.Errorf(connectrpc.Internal, "error writing to %s: %s not enabled or closed", name, name)
 	}

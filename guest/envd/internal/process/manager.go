@@ -21,13 +21,11 @@ type Manager struct {
 	mu       sync.Mutex
 	living   map[int]*Process
 	ended    []*Process // oldest first
-	// changed is told when the first process starts or the last one ends.
-	changed func(any bool)
 }
 
 // NewManager makes an empty one.
 func NewManager(identity *identity.Store) *Manager {
-	return &Manager{identity: identity, living: map[int]*Process{}, changed: func(bool) {}}
+	return &Manager{identity: identity, living: map[int]*Process{}}
 }
 
 // Living lists what runs, by pid.
@@ -42,14 +40,29 @@ func (m *Manager) Living() []*Process {
 	return list
 }
 
+// Roots lists the pids of what runs.
+func (m *Manager) Roots() []int {
+	var roots []int
+	for _, p := range m.Living() {
+		roots = append(roots, p.PID)
+	}
+	return roots
+}
+
+// Blame lets the end of a process say why it failed.
+func (m *Manager) Blame(pid int, reason string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p := m.living[pid]; p != nil {
+		p.blame(reason)
+	}
+}
+
 func (m *Manager) add(p *Process) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.living[p.PID] = p
 	m.ended = slices.DeleteFunc(m.ended, func(old *Process) bool { return old.PID == p.PID })
-	if len(m.living) == 1 {
-		m.changed(true)
-	}
 }
 
 // remove moves an ended process to those remembered.
@@ -62,9 +75,6 @@ func (m *Manager) remove(p *Process) {
 	delete(m.living, p.PID)
 	m.ended = append(m.ended, p)
 	m.keepBudget()
-	if len(m.living) == 0 {
-		m.changed(false)
-	}
 	time.AfterFunc(remembered, func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()

@@ -40,8 +40,8 @@ type verdict struct {
 // has recovered.
 const verdictLife = 5 * time.Second
 
-// Blame lets the process's end say why it failed.
-func (p *Process) Blame(reason string) { p.verdict.Store(&verdict{time.Now(), reason}) }
+// blame lets the process's end say why it failed.
+func (p *Process) blame(reason string) { p.verdict.Store(&verdict{time.Now(), reason}) }
 
 func (p *Process) info() Info {
 	return Info{Config: p.config, PID: uint32(p.PID), Tag: p.Tag}

@@ -10,6 +10,7 @@ import (
 // Entry is one process.
 type Entry struct {
 	PID, Parent, Group, Session int
+	Threads                     int // zero where the kernel does not say
 	Zombie                      bool
 }
 
@@ -37,6 +38,9 @@ func Read() []Entry {
 	return entries
 }
 
+// threadsField is num_threads, the 20th of proc(5), counted from the state.
+const threadsField = 17
+
 // parseStat reads "pid (comm) state ppid pgrp session …"; comm may hold spaces and parentheses.
 func parseStat(stat []byte) (Entry, bool) {
 	open, end := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
@@ -56,5 +60,8 @@ func parseStat(stat []byte) (Entry, bool) {
 	entry.Parent, _ = strconv.Atoi(string(fields[1]))
 	entry.Group, _ = strconv.Atoi(string(fields[2]))
 	entry.Session, _ = strconv.Atoi(string(fields[3]))
+	if len(fields) > threadsField {
+		entry.Threads, _ = strconv.Atoi(string(fields[threadsField]))
+	}
 	return entry, true
 }

@@ -13,6 +13,8 @@ import (
 type Reaper struct {
 	mu      sync.Mutex
 	waiting map[int]chan syscall.WaitStatus
+	any     bool // as of the last look, there are children, orphans that fell to us included
+	born    *sync.Cond
 }
 
 // System is the reaper of this process; there can be only one.
@@ -20,6 +22,7 @@ var System = sync.OnceValue(start)
 
 func start() *Reaper {
 	r := &Reaper{waiting: map[int]chan syscall.WaitStatus{}}
+	r.born = sync.NewCond(&r.mu)
 	died := make(chan os.Signal, 1)
 	signal.Notify(died, syscall.SIGCHLD)
 	go func() {
@@ -41,6 +44,8 @@ func (r *Reaper) Spawn(path string, argv []string, attr *syscall.ProcAttr) (int,
 	}
 	done := make(chan syscall.WaitStatus, 1)
 	r.waiting[pid] = done
+	r.any = true
+	r.born.Broadcast()
 	return pid, done, nil
 }
 
@@ -54,11 +59,28 @@ func (r *Reaper) reap() {
 			continue
 		}
 		if err != nil || pid <= 0 {
+			r.any = err == nil // ECHILD: none is left
 			return
 		}
 		if done, ok := r.waiting[pid]; ok {
 			delete(r.waiting, pid)
 			done <- status
 		}
+	}
+}
+
+// Any says whether any process but ours lives.
+func (r *Reaper) Any() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.any
+}
+
+// AwaitAny returns as soon as one does.
+func (r *Reaper) AwaitAny() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for !r.any {
+		r.born.Wait()
 	}
 }

@@ -5,12 +5,19 @@ import (
 	"net/http"
 
 	"atoll.dev/envd/internal/access"
+	"atoll.dev/envd/internal/changes"
+	"atoll.dev/envd/internal/directories"
+	"atoll.dev/envd/internal/events"
 	"atoll.dev/envd/internal/files"
 	"atoll.dev/envd/internal/filesystem"
+	"atoll.dev/envd/internal/guard"
 	"atoll.dev/envd/internal/identity"
 	"atoll.dev/envd/internal/metrics"
 	"atoll.dev/envd/internal/process"
+	"atoll.dev/envd/internal/reaper"
 	"atoll.dev/envd/internal/reply"
+	"atoll.dev/envd/internal/tunnel"
+	"atoll.dev/envd/internal/watch"
 )
 
 // Options of the daemon.
@@ -18,9 +25,13 @@ type Options struct {
 	HostKey *identity.HostKey
 	Root    identity.Root
 	Version string
+	// EventsFile is where services inside find events; empty for none.
+	EventsFile string
+	// MaxTasks is how many processes and threads may run; 0 leaves the sandbox unguarded.
+	MaxTasks int
 }
 
-// Handler builds every service and the one handler in front of them.
+// Handler builds every service and the one handler in front of them, and starts the guard.
 func Handler(store *identity.Store, options Options) http.Handler {
 	open, guarded := http.NewServeMux(), http.NewServeMux()
 
@@ -37,7 +48,18 @@ func Handler(store *identity.Store, options Options) http.Handler {
 	guarded.Handle("GET /metrics", metrics.NewMeter())
 	files.New(store).Register(open, guarded)
 	filesystem.New(store).Register(guarded)
-	process.NewManager(store).Register(guarded)
+	watch.New(store).Register(guarded)
+	directories.New(store).Register(open)
+	guarded.Handle("GET /changes", changes.New(store))
+	guarded.HandleFunc("GET /tunnel", tunnel.Serve)
+
+	commands := process.NewManager(store)
+	commands.Register(guarded)
+	log := events.NewLog(options.EventsFile)
+	guarded.Handle("GET /events", log)
+	if options.MaxTasks > 0 {
+		go guard.New(commands, reaper.System(), log, options.MaxTasks).Run()
+	}
 
 	open.Handle("/", access.Require(store, guarded))
 	return allowOrigins(open)

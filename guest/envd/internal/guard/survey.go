@@ -1,0 +1,75 @@
+package guard
+
+import (
+	"os"
+	"strconv"
+	"strings"
+
+	"atoll.dev/envd/internal/proctable"
+)
+
+var pageSize = uint64(os.Getpagesize())
+
+// survey lists every process but ours, with the command it belongs to.
+func survey(roots []int) []proc {
+	entries := proctable.Read()
+	self := os.Getpid()
+	spare := map[int]bool{self: true, 0: true, 1: true}
+	family := map[int]int{}
+	for _, root := range roots {
+		for _, pid := range proctable.Tree(entries, []int{root}, spare) {
+			family[pid] = root
+		}
+	}
+	var procs []proc
+	for _, e := range entries {
+		if spare[e.PID] || e.Zombie {
+			continue
+		}
+		of, known := family[e.PID]
+		if !known {
+			if !descends(entries, e, self) {
+				continue // not of this sandbox (when the daemon is not process 1)
+			}
+			of = e.Session
+		}
+		procs = append(procs, proc{pid: e.PID, family: of, rss: residentSize(e.PID), tasks: max(e.Threads, 1)})
+	}
+	return procs
+}
+
+// descends says whether an orphan is ours to judge.
+func descends(entries []proctable.Entry, e proctable.Entry, ancestor int) bool {
+	if ancestor == 1 {
+		return true
+	}
+	parents := map[int]int{}
+	for _, entry := range entries {
+		parents[entry.PID] = entry.Parent
+	}
+	for pid, hops := e.PID, 0; pid > 1 && hops < len(entries); pid, hops = parents[pid], hops+1 {
+		if pid == ancestor {
+			return true
+		}
+	}
+	return false
+}
+
+// residentSize reads /proc/<pid>/statm: size resident shared …, in pages. Zero when the process is gone.
+func residentSize(pid int) uint64 {
+	content, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/statm")
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(content))
+	if len(fields) < 2 {
+		return 0
+	}
+	pages, _ := strconv.ParseUint(fields[1], 10, 64)
+	return pages * pageSize
+}
+
+func commandOf(pid int) string {
+	name, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm")
+	return strings.TrimSpace(string(name))
+}

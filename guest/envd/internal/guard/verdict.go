@@ -1,0 +1,85 @@
+package guard
+
+import (
+	"fmt"
+	"time"
+)
+
+const mib = 1 << 20
+
+// limits say when to act. Sizes in bytes.
+type limits struct {
+	memory  uint64 // all there is
+	reserve uint64 // what must stay free
+	tasks   int
+}
+
+const (
+	// fastest is more memory per second than a sandbox's programs can touch.
+	fastest     = 2 << 30
+	shortestGap = 10 * time.Millisecond
+	longestGap  = 250 * time.Millisecond
+)
+
+// newLimits reserves 1/32 of the memory, within 16 and 128 MiB.
+func newLimits(memory uint64, tasks int) limits {
+	return limits{memory: memory, reserve: min(max(memory/32, 16*mib), 128*mib), tasks: tasks}
+}
+
+// nextLook is soon enough to act before the reserve is used up.
+func (l limits) nextLook(available uint64) time.Duration {
+	if available <= l.reserve {
+		return shortestGap
+	}
+	gap := time.Duration((available - l.reserve) * uint64(time.Second) / fastest)
+	return min(max(gap, shortestGap), longestGap)
+}
+
+func (l limits) memoryMessage(available uint64) string {
+	return fmt.Sprintf("memory limit exceeded (used %d of %d MiB)", (l.memory-available)/mib, l.memory/mib)
+}
+
+// proc is a process as the guard sees it.
+type proc struct {
+	pid    int
+	family int // the command it belongs to; its session where it belongs to none
+	rss    uint64
+	tasks  int
+}
+
+// pickMemory chooses what to end for memory: the largest process if ending it helps, else the largest family
+// (a swarm of small ones). whole says that the family is meant. ok is false when programs hold too little
+// for it to help: then files in memory fill it.
+func (l limits) pickMemory(procs []proc) (victim proc, whole, ok bool) {
+	worth := max(l.memory/20, 8*mib)
+	families := map[int]proc{}
+	for _, p := range procs {
+		if p.rss > victim.rss {
+			victim = p
+		}
+		families[p.family] = proc{p.family, p.family, families[p.family].rss + p.rss, 0}
+	}
+	if victim.rss >= worth {
+		return victim, false, true
+	}
+	var largest proc
+	for _, family := range families {
+		if family.rss > largest.rss {
+			largest = family
+		}
+	}
+	return largest, true, largest.rss >= worth
+}
+
+// pickTasks chooses the family with the most tasks, if it has a good part of them.
+func (l limits) pickTasks(procs []proc) (family int, ok bool) {
+	tasks := map[int]int{}
+	most := 0
+	for _, p := range procs {
+		tasks[p.family] += p.tasks
+		if tasks[p.family] > most {
+			family, most = p.family, tasks[p.family]
+		}
+	}
+	return family, most >= l.tasks/4
+}
