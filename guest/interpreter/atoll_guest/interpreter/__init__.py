@@ -1,7 +1,7 @@
 """The code interpreter: the HTTP service on port 49999 of the template `code-interpreter-v1`.
 
-A request's way: `http` (bytes) → `server` (routes) → `contexts` (which one, queueing) → `kernel` (a real Jupyter
-process) → `messages` (Jupyter message → wire events, pure) → one line per event, flushed.
+A request's way: `http` (bytes) → `server` (routes) → `contexts` (which one, queueing) → `kernel` (a real
+Jupyter process) → `messages` (Jupyter message → wire events, pure) → one line per event, flushed.
 
 Rooms
     http            a small HTTP/1.1 server that notices a client's disconnect
@@ -17,5 +17,6 @@ Rooms
     charts          matplotlib Figure → chart data (pure-ish; runs inside the Python kernel)
     python_kernel   what runs inside the Python kernel's process: launcher, formatters, output streams
 
-Standard library, httptools; inside the Python kernel also ipykernel. pandas and matplotlib are never required.
+Standard library, httptools; inside the Python kernel also ipykernel. pandas and matplotlib are never
+required.
 """

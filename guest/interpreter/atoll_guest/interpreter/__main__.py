@@ -1,14 +1,15 @@
 """`python -m atoll_guest.interpreter`: start, serve until SIGTERM.
 
-Environment: ATOLL_PRELOAD (modules the default Python kernel imports before it is ready, default DEFAULT_PRELOAD,
-"" for none), ATOLL_INTERPRETER_PORT (default 49999), ATOLL_INTERPRETER_CWD (default /home/user, or the current folder
-where that does not exist).
+Environment: ATOLL_PRELOAD (modules the default Python kernel imports before it is ready, default
+DEFAULT_PRELOAD, "" for none), ATOLL_INTERPRETER_PORT (default 49999), ATOLL_INTERPRETER_CWD (default
+/home/user, or the current folder where that does not exist).
 """
 
 import sys
 
 sys.modules["ssl"] = None  # type: ignore[assignment]  # asyncio would load OpenSSL: 4 MB this service never uses
 
+# ruff: noqa: E402
 import asyncio
 import gc
 import logging

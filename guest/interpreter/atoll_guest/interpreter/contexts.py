@@ -1,7 +1,7 @@
 """Contexts: a kernel with a language and a working directory that keeps variables between executions.
 
-Executions of one context queue (first come, first served); different contexts run side by side. A context outlives its
-kernel: when the kernel dies it gets a new one at once.
+Executions of one context queue (first come, first served); different contexts run side by side. A context
+outlives its kernel: when the kernel dies it gets a new one at once.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from . import kernelspecs, languages, messages
+from . import kernelspecs, messages
 from .execution import (
     Call,
     Emit,
@@ -67,7 +67,9 @@ class Context:
         *,
         first_spec: KernelSpec | None = None,
     ) -> None:
-        """`first_spec` is for the first start only: a preloaded kernel is worth its time in a template, not later."""
+        """`first_spec` is for the first start only: a preloaded kernel is worth its time in a template, not
+        later.
+        """
         self.info = info
         self.removed = False
         self._spec = spec
@@ -84,7 +86,9 @@ class Context:
     # --- kernel
 
     async def start(self) -> Kernel:
-        """The kernel, started if it is not. Raises KernelError. Cancelling the wait does not stop the start."""
+        """The kernel, started if it is not. Raises KernelError. Cancelling the wait does not stop the
+        start.
+        """
         if self._starting is None or (self._starting.done() and self._starting.exception() is not None):
             self._starting = asyncio.create_task(self._start())
         return await asyncio.shield(self._starting)
@@ -98,7 +102,9 @@ class Context:
         return kernel
 
     def _on_exit(self, kernel: Kernel) -> None:
-        """A kernel that ended by itself gets a successor at once, so that the next execution need not wait."""
+        """A kernel that ended by itself gets a successor at once, so that the next execution need not
+        wait.
+        """
         if self.removed or kernel.was_stopped:
             return
         self._notice = (
@@ -122,7 +128,9 @@ class Context:
         return await self._start()
 
     async def stop(self) -> None:
-        """Remove: the kernel and its memory are gone when this returns; what runs or waits ends with an error."""
+        """Remove: the kernel and its memory are gone when this returns; what runs or waits ends with an
+        error.
+        """
         self.removed = True
         await _stop_started(self._starting)
         for task in list(self._background):
@@ -134,7 +142,8 @@ class Context:
     async def execute(self, call: Call, emit: Emit) -> None:
         """Run the code when its turn comes; `emit` gets each event, the end last.
 
-        When cancelled (the client left) the running code is interrupted, and the turn passes on once it has stopped.
+        When cancelled (the client left) the running code is interrupted, and the turn passes on once it has
+        stopped.
         """
         await self._turn.acquire()
         afterwards: Coroutine[Any, Any, None] | None = None
@@ -225,8 +234,8 @@ class Context:
             await (self._undo(kernel, environment) or _nothing())
         except TimeoutError:
             self._notice = (
-                f"The kernel did not stop within {INTERRUPT_SECONDS:.0f} s after an interrupt and was restarted; "
-                "its variables are lost.\n"
+                f"The kernel did not stop within {INTERRUPT_SECONDS:.0f} s after an interrupt and was "
+                "restarted; its variables are lost.\n"
             )
             with contextlib.suppress(KernelError):
                 await self.restart()
@@ -356,5 +365,6 @@ def _check_memory() -> None:
     free = memory_mib("MemAvailable")
     if free is not None and free < MIN_FREE_MIB:
         raise ContextFailed(
-            f"memory: a new kernel needs about {MIN_FREE_MIB} MiB and {free} MiB are free; remove a context first"
+            f"memory: a new kernel needs about {MIN_FREE_MIB} MiB and {free} MiB are free; "
+            "remove a context first"
         )

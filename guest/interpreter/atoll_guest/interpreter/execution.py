@@ -1,7 +1,8 @@
-"""One `run_code` on one kernel: environment, the code, its events. Pure planning of the requests; the run itself.
+"""One `run_code` on one kernel: environment, the code, its events. Pure planning of the requests; the run
+itself.
 
-A kernel of ours (`reads_metadata`) gets environment and re-seeding in the request's metadata; another kernel gets
-silent executions before and after.
+A kernel of ours (`reads_metadata`) gets environment and re-seeding in the request's metadata; another
+kernel gets silent executions before and after.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -30,8 +31,8 @@ class Call:
 class Environment:
     """The environment around one execution.
 
-    `new_globals` are to be set for good (None: as they are), `base` is what a variable goes back to, `reseed` says
-    that the kernel runs in a clone for the first time.
+    `new_globals` are to be set for good (None: as they are), `base` is what a variable goes back to,
+    `reseed` says that the kernel runs in a clone for the first time.
     """
 
     per_call: Mapping[str, str]
@@ -62,7 +63,9 @@ class Environment:
 
 
 def execute_content(code: str, *, silent: bool = False) -> dict[str, Any]:
-    """An execute_request's content. `stop_on_error` is off: it would abort what we send next, and we queue ourselves."""
+    """An execute_request's content. `stop_on_error` is off: it would abort what we send next, and we queue
+    ourselves.
+    """
     return {
         "code": code,
         "silent": silent,
@@ -108,7 +111,9 @@ def _reply_events(reply: Reply, has_error: bool) -> list[Event]:
 
 
 def died_event(exit: Exit, total_mib: int | None) -> Event:
-    """The error of an execution whose kernel died. A kill by the system of a large process is the memory limit."""
+    """The error of an execution whose kernel died. A kill by the system of a large process is the memory
+    limit.
+    """
     if exit.code == -9 and total_mib and exit.max_rss_mib * 2 >= total_mib:
         reason = f"memory limit exceeded (used {exit.max_rss_mib} of {total_mib} MiB)"
     else:

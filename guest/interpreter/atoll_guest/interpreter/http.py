@@ -1,7 +1,8 @@
 """A small HTTP/1.1 server on asyncio and httptools: keep-alive, chunked bodies both ways, back-pressure.
 
-Knows nothing of the application. What a framework would not give as directly: when the client hangs up, the task that
-serves its request is cancelled at once. (It also starts in half the memory of an ASGI stack; see the ADR.)
+Knows nothing of the application. What a framework would not give as directly: when the client hangs up, the
+task that serves its request is cancelled at once. (It also starts in half the memory of an ASGI stack; see
+the ADR.)
 """
 
 import asyncio
@@ -213,8 +214,9 @@ class _Connection(asyncio.Protocol):
         if self._transport is None:
             return
         body = text.encode()
-        head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nConnection: close\r\nContent-Type: text/plain\r\n"
-        self._transport.write(head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nConnection: close\r\n"
+        head += f"Content-Type: text/plain\r\nContent-Length: {len(body)}\r\n\r\n"
+        self._transport.write(head.encode() + body)
         self._close()
 
     def _close(self) -> None:

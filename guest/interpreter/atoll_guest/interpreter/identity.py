@@ -1,7 +1,8 @@
 """Which sandbox this is, and its global environment.
 
-After a memory restore everything in this process is as it was in the template, or in another clone. envd writes the
-sandbox's id to a file; when its content differs from what a context last saw, the context runs in a new sandbox.
+After a memory restore everything in this process is as it was in the template, or in another clone. envd
+writes the sandbox's id to a file; when its content differs from what a context last saw, the context runs
+in a new sandbox.
 """
 
 import asyncio

@@ -1,7 +1,5 @@
 """The Jupyter message format (messaging protocol 5.x), pure: dicts ↔ the frames of one ZeroMQ message."""
 
-import hashlib
-import hmac
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +10,9 @@ _DELIMITER = b"<IDS|MSG>"
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a kernel. `parent_id` is the id of the request it belongs to ("" = none); `date` is ISO 8601."""
+    """One message of a kernel. `parent_id` is the id of the request it belongs to ("" = none); `date` is
+    ISO 8601.
+    """
 
     kind: str
     parent_id: str
@@ -51,11 +51,16 @@ def encode_request(
 def _signature(key: bytes, body: Sequence[bytes]) -> bytes:
     if not key:
         return b""
+    import hashlib  # late: OpenSSL's library is only loaded for kernels on TCP
+    import hmac
+
     return hmac.new(key, b"".join(body), hashlib.sha256).hexdigest().encode()
 
 
 def decode(frames: Sequence[bytes]) -> Message:
-    """The message in `frames`. Raises BadMessage. Signatures of kernels we started ourselves are not checked."""
+    """The message in `frames`. Raises BadMessage. Signatures of kernels we started ourselves are not
+    checked.
+    """
     try:
         start = frames.index(_DELIMITER)
         header, parent, metadata, content = (json.loads(part) for part in frames[start + 2 : start + 6])

@@ -1,7 +1,8 @@
 """A real Jupyter kernel as a child process: start, requests, interrupt, stop, and its death.
 
-Two connections are open: shell (requests, replies) and iopub (output); a third, control, only to interrupt a kernel
-that wants a message for it. One reader task each; nothing polls. Only one request runs at a time: `contexts` queues.
+Two connections are open: shell (requests, replies) and iopub (output); a third, control, only to interrupt
+a kernel that wants a message for it. One reader task each; nothing polls. Only one request runs at a time:
+`contexts` queues.
 """
 
 import asyncio
@@ -156,7 +157,9 @@ class Kernel:
             self._running = None
 
     async def death(self) -> KernelDied:
-        """The exception for a kernel whose connection is gone; a process that outlives it for long is ended."""
+        """The exception for a kernel whose connection is gone; a process that outlives it for long is
+        ended.
+        """
         try:
             async with asyncio.timeout(_DRAIN_SECONDS):
                 await asyncio.shield(self._child.exit)
@@ -242,7 +245,9 @@ class Kernel:
                 running.close()
 
     def _on_exit(self) -> None:
-        """A child of the kernel may hold its sockets open: after a moment for the last output, close our ends."""
+        """A child of the kernel may hold its sockets open: after a moment for the last output, close our
+        ends.
+        """
         asyncio.get_running_loop().call_later(_DRAIN_SECONDS, self._close_channels)
 
     def _close_channels(self) -> None:
@@ -280,7 +285,9 @@ class Kernel:
 
 
 async def start_kernel(children: Children, spec: KernelSpec, *, cwd: str, env: Mapping[str, str]) -> Kernel:
-    """Start and wait until it answers. Raises KernelError; leaves nothing behind on failure or cancellation."""
+    """Start and wait until it answers. Raises KernelError; leaves nothing behind on failure or
+    cancellation.
+    """
     folder = Path(tempfile.mkdtemp(prefix="atoll-kernel-"))
     try:
         connection = _connection(spec, folder)
@@ -301,7 +308,9 @@ async def start_kernel(children: Children, spec: KernelSpec, *, cwd: str, env: M
 
 
 def _connection(spec: KernelSpec, folder: Path) -> dict[str, Any]:
-    """A connection file's content. ipc sockets lie in a folder only this user may enter, so they need no key."""
+    """A connection file's content. ipc sockets lie in a folder only this user may enter, so they need no
+    key.
+    """
     ports: list[int] = [1, 2, 3, 4, 5] if spec.transport == "ipc" else _free_ports(5)
     names = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
     return {

@@ -1,8 +1,8 @@
 """Finds the installed Jupyter kernels: kernel spec found → language works.
 
-A spec is a folder with `kernel.json` in one of Jupyter's data folders (`jupyter kernelspec`'s own rule). A template adds
-a language by putting one there. Two keys of `metadata` are ours: `atoll_transport` ("ipc" or "tcp", default tcp) and
-`atoll_languages` (languages it serves beside the one it names).
+A spec is a folder with `kernel.json` in one of Jupyter's data folders (`jupyter kernelspec`'s own rule). A
+template adds a language by putting one there. Two keys of `metadata` are ours: `atoll_transport` ("ipc" or
+"tcp", default tcp) and `atoll_languages` (languages it serves beside the one it names).
 """
 
 import json
@@ -83,7 +83,8 @@ def _installed(folders: Iterable[Path]) -> Iterable[tuple[KernelSpec, frozenset[
 
 def parse(document: Mapping[str, Any], folder: Path) -> tuple[KernelSpec, frozenset[str]]:
     """A kernel.json and the languages it serves. Raises KeyError, TypeError, ValueError."""
-    metadata = document.get("metadata") or {}
+    metadata: Mapping[str, Any] = document.get("metadata") or {}
+    env: Mapping[str, Any] = document.get("env") or {}
     language = str(document["language"]).lower()
     transport = metadata.get("atoll_transport", "tcp")
     interrupt_mode = document.get("interrupt_mode", "signal")
@@ -93,7 +94,7 @@ def parse(document: Mapping[str, Any], folder: Path) -> tuple[KernelSpec, frozen
     spec = KernelSpec(
         language=language,
         argv=argv,
-        env={str(name): str(value) for name, value in (document.get("env") or {}).items()},
+        env={str(name): str(value) for name, value in env.items()},
         interrupt_mode=interrupt_mode,
         transport=transport,
     )

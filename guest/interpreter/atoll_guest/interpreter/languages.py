@@ -23,7 +23,9 @@ class Assignment:
 
 
 def plan_undo(per_call: Mapping[str, str], base: Mapping[str, str]) -> Assignment:
-    """What takes `per_call` back: a variable that `base` (start environment, global ones over it) has gets that value."""
+    """What takes `per_call` back: a variable that `base` (start environment, global ones over it) has gets
+    that value.
+    """
     return Assignment(
         set={name: base[name] for name in per_call if name in base},
         remove=tuple(name for name in per_call if name not in base),

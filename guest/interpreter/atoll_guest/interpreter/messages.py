@@ -1,13 +1,13 @@
 """Jupyter message → the events of `POST /execute` → lines. Pure: no clock, no I/O.
 
-Sources: the Jupyter messaging protocol for what comes in; the interpreter's wire sheet for what goes out (field names,
-the stripped quotes of `text`, the traceback joined without separator and without colours).
+Sources: the Jupyter messaging protocol for what comes in; the interpreter's wire sheet for what goes out
+(field names, the stripped quotes of `text`, the traceback joined without separator and without colours).
 """
 
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from .jupyter import Message
 
@@ -30,6 +30,7 @@ FIELDS = {
 """MIME type → field of a result; every other MIME type goes into `extra`."""
 
 _BASE64 = frozenset(("image/png", "image/jpeg", "application/pdf"))
+_NOTHING: Mapping[str, Any] = {}
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 KEEPALIVE: Event = {"type": "keepalive"}
@@ -63,7 +64,7 @@ def to_events(message: Message) -> list[Event]:
 
 def to_error(content: Mapping[str, Any]) -> Event:
     """The error event of an `error` message or of an `execute_reply` whose status is error."""
-    lines = content.get("traceback") or []
+    lines: list[Any] = content.get("traceback") or []
     return error(
         strip_ansi(str(content.get("ename") or "Error")),
         strip_ansi(str(content.get("evalue") or "")),
@@ -76,8 +77,10 @@ def error(name: str, value: str, traceback: str = "") -> Event:
 
 
 def pages(reply: Mapping[str, Any]) -> list[Event]:
-    """The help pages of an `execute_reply` (`name?` in IPython): a notebook shows them, so they are results."""
-    payloads = reply.get("payload") or []
+    """The help pages of an `execute_reply` (`name?` in IPython): a notebook shows them, so they are
+    results.
+    """
+    payloads: list[Mapping[str, Any]] = reply.get("payload") or []
     return [_result(payload, is_main=False) for payload in payloads if payload.get("source") == "page"]
 
 
@@ -93,7 +96,7 @@ def _stream(content: Mapping[str, Any], date: str) -> Event:
 def _result(content: Mapping[str, Any], *, is_main: bool) -> Event:
     event: Event = {"type": "result", "is_main_result": is_main}
     extra: dict[str, Any] = {}
-    for mime, value in (content.get("data") or {}).items():
+    for mime, value in (content.get("data") or _NOTHING).items():
         if value is None:
             continue
         if mime in FIELDS:
@@ -101,7 +104,7 @@ def _result(content: Mapping[str, Any], *, is_main: bool) -> Event:
         else:
             extra[mime] = value
     event["extra"] = extra
-    display_id = (content.get("transient") or {}).get("display_id")
+    display_id = (content.get("transient") or _NOTHING).get("display_id")
     if display_id:
         event["display_id"] = display_id
     return event
@@ -109,12 +112,14 @@ def _result(content: Mapping[str, Any], *, is_main: bool) -> Event:
 
 def _field(mime: str, value: Any) -> Any:
     if isinstance(value, list) and mime not in ("application/json", "e2b/data", "e2b/chart"):
-        value = "".join(str(line) for line in value)  # nbformat's way to write multi-line text
+        value = "".join(
+            str(line) for line in cast("list[Any]", value)
+        )  # nbformat's way to write multi-line text
     if mime == "text/plain":
-        return strip_quotes(str(value))
+        return strip_quotes(str(cast("Any", value)))
     if mime in _BASE64:
-        return str(value).strip()
-    return value
+        return str(cast("Any", value)).strip()
+    return cast("Any", value)
 
 
 def strip_quotes(text: str) -> str:

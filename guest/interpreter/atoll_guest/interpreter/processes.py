@@ -1,4 +1,5 @@
-"""Starts child processes and notices their end without polling and without a thread: SIGCHLD, then wait4 per child.
+"""Starts child processes and notices their end without polling and without a thread: SIGCHLD, then wait4
+per child.
 
 wait4 also tells the memory a child had at most, which an answer about a memory limit needs.
 """
@@ -76,7 +77,9 @@ class Children:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
 
     def start(self, argv: Sequence[str], *, cwd: str, env: Mapping[str, str], log: Path) -> Child:
-        """Standard output and error go to the file `log`. Raises OSError (no such program, no such folder)."""
+        """Standard output and error go to the file `log`. Raises OSError (no such program, no such
+        folder).
+        """
         with log.open("wb") as sink:
             popen = subprocess.Popen(
                 argv,

@@ -15,7 +15,8 @@ from .execution import Call
 from .http import Reply, Request
 
 KEEPALIVE_SECONDS = 5.0
-EXTRA_HEADERS = b"Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Methods: *\r\nAccess-Control-Allow-Headers: *\r\n"
+_CORS = ("Origin", "Methods", "Headers")
+EXTRA_HEADERS = "".join(f"Access-Control-Allow-{what}: *\r\n" for what in _CORS).encode()
 _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
 

@@ -1,6 +1,8 @@
-"""ZMTP 3.0, the wire protocol of ZeroMQ, as far as a Jupyter client needs it: NULL security, client side, no I/O.
+"""ZMTP 3.0, the wire protocol of ZeroMQ, as far as a Jupyter client needs it: NULL security, client side,
+no I/O.
 
-Source: ZeroMQ RFC 23. Why not libzmq: it costs the service 8 MB, a thread, and hides the socket's back-pressure.
+Source: ZeroMQ RFC 23. Why not libzmq: it costs the service 8 MB, a thread, and hides the socket's back-
+pressure.
 """
 
 from collections.abc import Sequence
@@ -13,7 +15,9 @@ _MORE, _LONG, _COMMAND = 0x01, 0x02, 0x04
 
 
 class ZmtpError(Exception):
-    """The peer does not speak ZMTP 3 with NULL security: the kernel's connection file names something else."""
+    """The peer does not speak ZMTP 3 with NULL security: the kernel's connection file names something
+    else.
+    """
 
 
 def check_greeting(greeting: bytes) -> None:
@@ -49,7 +53,9 @@ def encode_message(parts: Sequence[bytes]) -> bytes:
 
 
 class Decoder:
-    """Bytes in, whole multipart messages out. Commands (READY, PING …) are skipped; ERROR raises ZmtpError."""
+    """Bytes in, whole multipart messages out. Commands (READY, PING …) are skipped; ERROR raises
+    ZmtpError.
+    """
 
     def __init__(self) -> None:
         self._buffer = bytearray()

@@ -1,7 +1,8 @@
-"""matplotlib Figure → chart data (the `chart` of a result). Reads the figure, never changes it, imports matplotlib late.
+"""matplotlib Figure → chart data (the `chart` of a result). Reads the figure, never changes it, imports
+matplotlib late.
 
-`extract_chart` is the door: one chart per axes, several axes make a superchart. Keys and rules: the interpreter's wire
-sheet, "Chart schema".
+`extract_chart` is the door: one chart per axes, several axes make a superchart. Keys and rules: the
+interpreter's wire sheet, "Chart schema".
 """
 
 from .figure import extract_chart

@@ -31,8 +31,12 @@ def _groups(axes: Any) -> list[tuple[str, list[Any]]]:
     from matplotlib.container import BarContainer
     from matplotlib.patches import Rectangle
 
-    containers = [container for container in axes.containers if isinstance(container, BarContainer)]
-    groups = [(_group_name(container.get_label()), list(container)) for container in containers]
+    containers: list[Any] = [
+        container for container in axes.containers if isinstance(container, BarContainer)
+    ]
+    groups: list[tuple[str, list[Any]]] = [
+        (_group_name(container.get_label()), list(container)) for container in containers
+    ]
     if groups:
         return groups
     return [("Group 0", [patch for patch in axes.patches if isinstance(patch, Rectangle)])]
@@ -66,7 +70,9 @@ def _element(axis: Any, bar: Any, group: str, is_horizontal: bool) -> Chart:
 
 
 def _reach(axis: Any, thickness: float) -> float:
-    """How far from a bar's centre its label may stand: bars of a group stand beside it, numbers belong to one place."""
+    """How far from a bar's centre its label may stand: bars of a group stand beside it, numbers belong to
+    one place.
+    """
     return 0.5 if _has_names(axis) else thickness * 0.01
 
 

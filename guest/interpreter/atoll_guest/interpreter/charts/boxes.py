@@ -1,4 +1,6 @@
-"""Box plots, read back from what `Axes.bxp` draws: a box (patch or closed line), whiskers, a median, outliers."""
+"""Box plots, read back from what `Axes.bxp` draws: a box (patch or closed line), whiskers, caps, a median,
+outliers. Everything is read as if upright; a lying plot is turned first.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,113 +9,114 @@ from typing import Any
 from . import scales
 from .texts import Chart, labels, number
 
-_NEAR = 1e-9
+_Line = tuple[list[float], list[float]]
+"""The coordinates of one artist: across (where the boxes stand) and along (the values)."""
 
 
 @dataclass(slots=True)
 class _Box:
-    """`position` on the category axis; the box goes from `low` to `high` on the value axis."""
+    """`position` and `width` are across; the box goes from `low` to `high` along the values."""
 
     position: float
     width: float
     low: float
     high: float
-    outliers: list[Any] = field(default_factory=list[Any])
-    whisker_low: float | None = None
-    whisker_high: float | None = None
+    whisker_low: float
+    whisker_high: float
     median: float | None = None
+    median_rank: tuple[float, bool] = (0.0, False)
+    outliers: list[Any] = field(default_factory=list[Any])
 
 
 def is_box_plot(lines: Sequence[Any]) -> bool:
-    """Only lines: a box plot has unlabelled closed ones, with open ones of two points beside them."""
-    boxes = [line for line in lines if _is_box_outline(line)]
-    return bool(boxes) and len(lines) >= 6 * len(boxes) and all(_is_unlabelled(line) for line in boxes)
-
-
-def _is_unlabelled(line: Any) -> bool:
-    return str(line.get_label()).startswith("_")
-
-
-def _is_box_outline(line: Any) -> bool:
-    x_values, y_values = _coordinates(line)
-    is_closed = len(x_values) in (5, 11) and x_values[0] == x_values[-1] and y_values[0] == y_values[-1]
-    return is_closed and len(set(x_values)) >= 2
+    """Of lines only: a box plot has unlabelled closed ones, each with at least five open ones beside it."""
+    boxes = [line for line in lines if _is_outline(_coordinates(line))]
+    unlabelled = all(str(line.get_label()).startswith("_") for line in boxes)
+    return bool(boxes) and unlabelled and len(lines) >= 6 * len(boxes)
 
 
 def box_chart(axes: Any) -> Chart:
-    outlines = [_coordinates(patch) for patch in axes.patches]
-    outlines += [_coordinates(line) for line in axes.get_lines() if _is_box_outline(line)]
-    parts = [_coordinates(line) for line in axes.get_lines() if not _is_box_outline(line)]
-    is_vertical = _is_vertical(outlines, parts)
-    if not is_vertical:
-        outlines, parts = [(y, x) for x, y in outlines], [(y, x) for x, y in parts]
-    boxes = [_box(x, y) for x, y in outlines]
-    for x_values, y_values in parts:
-        _assign(boxes, x_values, y_values)
-    axis = axes.xaxis if is_vertical else axes.yaxis
+    lines = [_coordinates(line) for line in axes.get_lines()]
+    outlines = [_coordinates(patch) for patch in axes.patches] + [line for line in lines if _is_outline(line)]
+    parts = [line for line in lines if not _is_outline(line) and line[0]]
+    is_lying = _has_whisker(_turned(outlines), _turned(parts)) and not _has_whisker(outlines, parts)
+    if is_lying:
+        outlines, parts = _turned(outlines), _turned(parts)
+    boxes = [_box(outline) for outline in outlines]
+    for part in parts:
+        _assign(boxes, part)
+    axis = axes.yaxis if is_lying else axes.xaxis
     return {"type": "box_and_whisker", **labels(axes), "elements": [_element(axis, box) for box in boxes]}
 
 
-def _coordinates(artist: Any) -> tuple[list[float], list[float]]:
+def _coordinates(artist: Any) -> _Line:
     if hasattr(artist, "get_data"):
-        x_values, y_values = artist.get_data(orig=False)
-        return [float(x) for x in x_values], [float(y) for y in y_values]
+        across, along = artist.get_data(orig=False)
+        return [float(x) for x in across], [float(y) for y in along]
     vertices = artist.get_path().vertices
     return [float(x) for x in vertices[:, 0]], [float(y) for y in vertices[:, 1]]
 
 
-def _is_vertical(outlines: Sequence[Any], parts: Sequence[Any]) -> bool:
-    """By the whiskers, which start at the middle of a box's side."""
-    for x_outline, y_outline in outlines:
-        box = _box(x_outline, y_outline)
-        for x_values, y_values in parts:
-            if (
-                len(x_values) == 2
-                and x_values[0] == x_values[1]
-                and _is_near(x_values[0], box.position, box.width)
-            ):
-                if y_values[0] != y_values[1] and {box.low, box.high} & set(y_values):
-                    return True
+def _is_outline(line: _Line) -> bool:
+    """Closed: 5 corners, 11 with notches."""
+    across, along = line
     return (
-        not outlines
-        or not parts
-        or not any(len(set(y)) == 1 and len(x) == 2 and x[0] != x[1] for x, y in parts)
+        len(across) in (5, 11) and (across[0], along[0]) == (across[-1], along[-1]) and len(set(across)) > 1
     )
 
 
-def _box(x_values: Sequence[float], y_values: Sequence[float]) -> _Box:
-    left, right = min(x_values), max(x_values)
-    return _Box((left + right) / 2, right - left, min(y_values), max(y_values))
+def _turned(lines: Sequence[_Line]) -> list[_Line]:
+    return [(along, across) for across, along in lines]
 
 
-def _is_near(value: float, position: float, width: float) -> bool:
-    return abs(value - position) <= _NEAR + width * 1e-6
+def _box(outline: _Line) -> _Box:
+    across, along = outline
+    left, right, low, high = min(across), max(across), min(along), max(along)
+    return _Box((left + right) / 2, right - left, low, high, whisker_low=low, whisker_high=high)
 
 
-def _assign(boxes: Sequence[_Box], x_values: Sequence[float], y_values: Sequence[float]) -> None:
-    """Give a line to the box it belongs to: whisker, median or outliers; caps repeat a whisker's end."""
-    if not x_values:
-        return
-    box = min(boxes, key=lambda candidate: abs(candidate.position - sum(x_values) / len(x_values)))
-    if len(set(x_values)) == 1 and len(y_values) == 2 and {box.low, box.high} & {y_values[0]}:
-        if y_values[0] == box.high and y_values[1] >= box.high:
-            box.whisker_high = y_values[1]
-        if y_values[0] == box.low and y_values[1] <= box.low:
-            box.whisker_low = y_values[1]
-    elif len(y_values) == 2 and y_values[0] == y_values[1] and x_values[0] != x_values[1]:
-        if box.low <= y_values[0] <= box.high and box.median is None:
-            box.median = y_values[0]
-    elif len(set(x_values)) == 1:
-        box.outliers += [number(value) for value in y_values]
+def _has_whisker(outlines: Sequence[_Line], parts: Sequence[_Line]) -> bool:
+    return any(_whisker_end(_box(outline), part) is not None for outline in outlines for part in parts)
+
+
+def _whisker_end(box: _Box, part: _Line) -> float | None:
+    """The far end of a line that leaves the box in the middle of a side."""
+    across, along = part
+    if len(across) != 2 or across[0] != across[1] or abs(across[0] - box.position) > 1e-6 * box.width:
+        return None
+    near, far = along
+    leaves = (near == box.low and far < box.low) or (near == box.high and far > box.high)
+    return far if leaves else None
+
+
+def _assign(boxes: Sequence[_Box], part: _Line) -> None:
+    """Give a line to the box it stands at."""
+    across, along = part
+    middle = (min(across) + max(across)) / 2
+    box = min(boxes, key=lambda candidate: abs(candidate.position - middle))
+    end = _whisker_end(box, part)
+    if end is not None:
+        box.whisker_low, box.whisker_high = min(box.whisker_low, end), max(box.whisker_high, end)
+    elif len(along) == 2 and along[0] == along[1] and across[0] != across[1]:
+        _propose_median(box, along[0], abs(across[1] - across[0]))
+    elif len(set(across)) == 1 and not (len(along) == 2 and along[0] in (box.low, box.high)):
+        box.outliers += [number(value) for value in along]
+
+
+def _propose_median(box: _Box, value: float, width: float) -> None:
+    """Of the lines across the box the widest that is no cap on its edge; a mean's line is drawn after it."""
+    rank = (width, value not in (box.low, box.high))
+    if box.low <= value <= box.high and rank > box.median_rank:
+        box.median, box.median_rank = value, rank
 
 
 def _element(axis: Any, box: _Box) -> Chart:
     return {
         "label": scales.label_at(axis, box.position, 0.5),
-        "min": box.low if box.whisker_low is None else box.whisker_low,
+        "min": box.whisker_low,
         "first_quartile": box.low,
         "median": box.median,
         "third_quartile": box.high,
-        "max": box.high if box.whisker_high is None else box.whisker_high,
+        "max": box.whisker_high,
         "outliers": box.outliers,
     }

@@ -7,7 +7,9 @@ from .texts import Chart, text_or_none
 
 
 def extract_chart(figure: Any) -> Chart:
-    """The figure's chart, {} for a blank one. May raise on figures nobody has thought of: the caller shields the user."""
+    """The figure's chart, {} for a blank one. May raise on figures nobody has thought of: the caller
+    shields the user.
+    """
     charts = [axes_chart(axes) for axes in figure.get_axes() if not is_colorbar(axes) and axes.get_children()]
     charts = [chart for chart in charts if chart is not None]
     if not charts:

@@ -2,24 +2,29 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from .texts import number
 
 
 def is_datetime(axis: Any) -> bool:
-    """The axis counts days since the epoch: its unit converter, or its locator, is one of matplotlib's for dates."""
+    """The axis counts days since the epoch: its unit converter, or its locator, is one of matplotlib's for
+    dates.
+    """
     converter = axis.get_converter() if hasattr(axis, "get_converter") else getattr(axis, "converter", None)
     if converter is not None:
         name = type(converter).__name__
-        return "Date" in name and "pandas" not in type(converter).__module__ or name == "DatetimeConverter"
+        is_matplotlibs = "Date" in name and "pandas" not in type(converter).__module__
+        return is_matplotlibs or name == "DatetimeConverter"
     from matplotlib import dates
 
     return isinstance(axis.get_major_locator(), dates.DateLocator)
 
 
 def period_frequency(axis: Any) -> str | None:
-    """pandas draws regular time series on an axis of period numbers; the frequency turns them back into dates."""
+    """pandas draws regular time series on an axis of period numbers; the frequency turns them back into
+    dates.
+    """
     frequency = (
         getattr(axis, "freq", None) or getattr(axis.axes, "freq", None) if axis.axis_name == "x" else None
     )
@@ -42,7 +47,7 @@ def _date_text(value: float | None) -> str | None:
 
     if value is None:
         return None
-    moment = dates.num2date(value)
+    moment = cast("Any", dates).num2date(value)
     return (
         moment.replace(tzinfo=None).isoformat()
         if moment.utcoffset() is None or not moment.utcoffset()
@@ -51,11 +56,12 @@ def _date_text(value: float | None) -> str | None:
 
 
 def _period_text(value: float | None, frequency: str) -> str | None:
-    from pandas import Period
+    import pandas  # pyright: ignore[reportMissingTypeStubs]
 
     if value is None:
         return None
-    return Period(ordinal=round(value), freq=frequency).start_time.isoformat()
+    period: Any = pandas.Period(ordinal=round(value), freq=frequency)
+    return period.start_time.isoformat()
 
 
 def ticks(axis: Any) -> list[Any]:
@@ -69,7 +75,9 @@ def tick_labels(axis: Any) -> list[str]:
 
 
 def scale(axis: Any) -> str:
-    """The axis' scale name, or "datetime", or "categorical": linear ticks 0..n-1 whose labels are not their numbers."""
+    """The axis' scale name, or "datetime", or "categorical": linear ticks 0..n-1 whose labels are not their
+    numbers.
+    """
     if is_datetime(axis) or period_frequency(axis) is not None:
         return "datetime"
     name = str(axis.get_scale())

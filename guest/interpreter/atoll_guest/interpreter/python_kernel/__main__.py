@@ -1,3 +1,4 @@
+# ruff: noqa: E402
 """`python -m atoll_guest.interpreter.python_kernel -f CONNECTION_FILE`: launch the kernel."""
 
 import sys

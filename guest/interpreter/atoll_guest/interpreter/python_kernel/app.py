@@ -1,4 +1,8 @@
-"""The kernel application: ipykernel's, less what costs CPU while idle or memory, plus our streams and hooks."""
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportPrivateUsage=false
+"""The kernel application: ipykernel's, less what costs CPU while idle or memory, plus our streams and
+hooks.
+"""
 
 import gc
 import os

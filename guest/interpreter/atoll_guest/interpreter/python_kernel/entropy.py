@@ -1,4 +1,6 @@
-"""Fresh random state for a process that was restored from a snapshot: clones must not draw the same numbers."""
+"""Fresh random state for a process that was restored from a snapshot: clones must not draw the same
+numbers.
+"""
 
 import sys
 from typing import Any
@@ -26,7 +28,9 @@ def reseed() -> None:
 
 
 def _reseed_openssl() -> None:
-    """OpenSSL notices a fork by the process id, but not a restored memory: keys of two clones would be the same."""
+    """OpenSSL notices a fork by the process id, but not a restored memory: keys of two clones would be the
+    same.
+    """
     ssl: Any = sys.modules.get("ssl")
     if ssl is not None:
         import os

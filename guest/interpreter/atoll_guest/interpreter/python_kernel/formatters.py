@@ -1,7 +1,8 @@
-"""Formatters of the Python kernel beyond IPython's own: DataFrame → data, list and dict → json, Figure → chart.
+"""Formatters of the Python kernel beyond IPython's own: DataFrame → data, list and dict → json, Figure →
+chart.
 
-All are registered by class name, so nothing is imported before the user's code does. A formatter never raises into the
-user's code: a value without that form has just not that form.
+All are registered by class name, so nothing is imported before the user's code does. A formatter never
+raises into the user's code: a value without that form has just not that form.
 """
 
 from typing import Any, cast
@@ -31,7 +32,7 @@ class ChartFormatter(BaseFormatter):
         """Asks the class itself: IPython's set-up of matplotlib unregisters every formatter of Figure."""
         if _is_figure(obj):
             return chart(obj)
-        return super().__call__(obj)
+        return cast("Any", super()).__call__(obj)
 
 
 def install(shell: Any) -> None:
@@ -64,7 +65,9 @@ def table(frame: Any) -> dict[str, list[Any]] | None:
 
 
 def _column_name(name: Any) -> str:
-    return ", ".join(str(part) for part in name) if isinstance(name, tuple) else str(name)
+    if isinstance(name, tuple):
+        return ", ".join(str(part) for part in cast("tuple[Any, ...]", name))
+    return str(name)
 
 
 def _free_name(name: str, taken: dict[str, Any]) -> str:
@@ -99,7 +102,7 @@ def json_value(value: Any) -> Any:
 
 def chart(figure: Any) -> dict[str, Any]:
     """The figure's chart data; {} when there is none or it cannot be read."""
-    from ..charts import extract_chart
+    from atoll_guest.interpreter.charts import extract_chart
 
     try:
         return extract_chart(figure)

@@ -5,7 +5,7 @@ import importlib.machinery
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 
 def install() -> None:
@@ -23,7 +23,8 @@ def patch(module: Any) -> None:
 
     def save(self: Any, fp: Any, format: Any = None, **params: Any) -> None:
         original_save(self, fp, format, **params)
-        caller = sys._getframe(1).f_globals.get("__name__", "")
+        frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+        caller = frame.f_globals.get("__name__", "")
         if isinstance(fp, str) and not str(caller).startswith("matplotlib"):  # a figure shows itself
             _display(self)
 
@@ -35,9 +36,9 @@ def patch(module: Any) -> None:
 
 
 def _display(value: Any) -> None:
-    from IPython.display import display
+    import IPython.display
 
-    display(value)
+    cast("Any", IPython.display).display(value)
 
 
 class _AfterImport(importlib.abc.MetaPathFinder):

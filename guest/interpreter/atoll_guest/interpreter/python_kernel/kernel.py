@@ -8,7 +8,7 @@ freeze   bool           after this execution, collect garbage and keep what is l
 
 import gc
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,13 +32,14 @@ class SandboxKernel(IPythonKernel):
         cell_meta: Any = None,
         cell_id: Any = None,
     ) -> Any:
-        order: Mapping[str, Any] = (cell_meta or {}).get("atoll") or {}
+        metadata: Mapping[str, Any] = cell_meta or {}
+        order: Mapping[str, Any] = metadata.get("atoll") or {}
         if order.get("reseed"):
             entropy.reseed()
         os.environ.update(order.get("globals") or {})
         try:
             with _variables(order.get("env") or {}):
-                return await super().do_execute(
+                return await super().do_execute(  # pyright: ignore[reportUnknownMemberType]
                     code,
                     silent,
                     store_history,
@@ -56,7 +57,7 @@ class SandboxKernel(IPythonKernel):
 
 
 @contextmanager
-def _variables(per_call: Mapping[str, str]) -> Iterator[None]:
+def _variables(per_call: Mapping[str, str]) -> Generator[None]:
     """Set, and on leaving give each the value it had."""
     before = {name: os.environ.get(name) for name in per_call}
     os.environ.update(per_call)

@@ -1,4 +1,5 @@
-"""Python values → JSON values, pure. Understands NumPy and pandas scalars and arrays without importing either.
+"""Python values → JSON values, pure. Understands NumPy and pandas scalars and arrays without importing
+either.
 
 NaN and infinities become null (JSON has none), dates ISO 8601 text, keys text.
 """

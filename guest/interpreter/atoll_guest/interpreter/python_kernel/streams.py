@@ -1,11 +1,16 @@
-"""stdout and stderr of the kernel: every print goes out at once, both in the order of the writes, with back-pressure.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportPrivateUsage=false
+"""stdout and stderr of the kernel: every print goes out at once, both in the order of the writes, with
+back-pressure.
 
-ipykernel's stream waits 0.2 s before it sends, keeps a buffer per stream (so their order is lost) and lets it grow
-without limit. Ours share one list of pending texts; the output thread sends all of it as soon as it gets to it, so
-prints in quick succession still travel together; a text without a line end waits a moment for it. More than MAX_PENDING characters make the writer wait.
+ipykernel's stream waits 0.2 s before it sends, keeps a buffer per stream (so their order is lost) and lets
+it grow without limit. Ours share one list of pending texts; the output thread sends all of it as soon as it
+gets to it, so prints in quick succession still travel together; a text without a line end waits a moment
+for it. More than MAX_PENDING characters make the writer wait.
 
-What C code and child processes write to file descriptors 1 and 2 arrives through a pipe per stream. A thread waits for
-it; `drain` reads what is left when an execution ends, so that `os.system("echo hi")` belongs to the execution.
+What C code and child processes write to file descriptors 1 and 2 arrives through a pipe per stream. A
+thread waits for it; `drain` reads what is left when an execution ends, so that `os.system("echo hi")`
+belongs to the execution.
 """
 
 import codecs
@@ -26,7 +31,9 @@ _NONE, _SOON, _NOW = 0, 1, 2
 
 
 def install_interval(thread: IOPubThread) -> None:
-    """The output thread's periodic clean-up is done by `collect_pipes` instead: an idle kernel must not wake up."""
+    """The output thread's periodic clean-up is done by `collect_pipes` instead: an idle kernel must not
+    wake up.
+    """
     thread._event_pipe_gc_seconds = _NEVER_SECONDS
 
 
@@ -145,13 +152,18 @@ class SandboxStream(OutStream):
 
     def _watch_pipe_fd(self) -> None:
         """The thread that waits for the pipe; ipykernel's reads small bits and echoes them."""
-        os.set_blocking(self._fid, False)
+        os.set_blocking(self._pipe, False)
         poll = select.poll()
-        poll.register(self._fid, select.POLLIN)
+        poll.register(self._pipe, select.POLLIN)
         while self._should_watch:
             poll.poll()
             if not self.read_pipe():
                 return
+
+    @property
+    def _pipe(self) -> int:
+        assert self._fid is not None  # set before the thread starts
+        return self._fid
 
     def read_pipe(self) -> bool:
         """What is there now; False when the pipe is closed."""
@@ -160,7 +172,7 @@ class SandboxStream(OutStream):
         with self._pipe_lock:
             for _ in range(_MAX_DRAIN_READS):
                 try:
-                    data = os.read(self._fid, _READ_BYTES)
+                    data = os.read(self._pipe, _READ_BYTES)
                 except BlockingIOError:
                     return True
                 except OSError:
