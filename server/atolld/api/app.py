@@ -63,6 +63,7 @@ def build_app(*, sandboxes: Sandboxes, templates: Templates, keys: Keys, domain:
             Route("/metrics", _Metrics(keys).get, methods=["GET"]),
             *SandboxRoutes(sandboxes, templates, keys, domain).routes(),
         ],
+        exception_handlers={kind: HANDLERS[kind] for kind in HANDLERS if kind is not Exception},
         middleware=[
             Middleware(
                 CORSMiddleware,
@@ -71,6 +72,7 @@ def build_app(*, sandboxes: Sandboxes, templates: Templates, keys: Keys, domain:
                 allow_headers=_ALLOWED_HEADERS,
                 expose_headers=_EXPOSED_HEADERS,
             ),
+            # For what is raised by a middleware, and for what nobody expected.
             Middleware(ExceptionMiddleware, handlers=HANDLERS),
             Middleware(BodyLimit, largest=LARGEST_BODY),
         ],

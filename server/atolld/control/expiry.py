@@ -38,6 +38,10 @@ class Expiry:
     def discard(self, sandbox_id: SandboxId) -> None:
         self._deadlines.pop(sandbox_id, None)
 
+    def __len__(self) -> int:
+        """How many entries are kept, those that count no more included."""
+        return len(self._heap)
+
     async def run(self) -> None:
         """Runs until cancelled."""
         while True:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from atolld.model.sandbox import Resources
 
@@ -73,17 +73,16 @@ def encode_manifest(manifest: Manifest) -> str:
 def parse_manifest(text: str) -> Manifest:
     """Raises ``ValueError`` (which ``json`` errors are) when the text is no manifest of this format."""
     raw: Any = json.loads(text)
-    if not isinstance(raw, dict) or raw.get("format") != MANIFEST_FORMAT:
+    fields = cast("dict[str, Any]", raw if isinstance(raw, dict) else {})
+    if fields.get("format") != MANIFEST_FORMAT:
         raise ValueError(f"not a build manifest of format {MANIFEST_FORMAT}")
     try:
-        return Manifest(
-            **{
-                **raw,
-                "resources": Resources(**raw["resources"]),
-                "root": StoredFile(**raw["root"]),
-                "snapshot": {name: StoredFile(**entry) for name, entry in raw["snapshot"].items()},
-                "cpu_features": tuple(raw["cpu_features"]),
-            }
-        )
+        fields |= {
+            "resources": Resources(**fields["resources"]),
+            "root": StoredFile(**fields["root"]),
+            "snapshot": {name: StoredFile(**entry) for name, entry in fields["snapshot"].items()},
+            "cpu_features": tuple(fields["cpu_features"]),
+        }
+        return Manifest(**fields)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"the build manifest is incomplete: {error}") from error

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
@@ -78,7 +78,7 @@ async def test_a_variable_that_cannot_be_is_refused(house: Any, envs: dict[str, 
 
 async def test_another_teams_sandbox_does_not_exist(house: Any) -> None:
     sandbox_id = await house.create()
-    calls = (
+    calls: tuple[Coroutine[Any, Any, object], ...] = (
         house.sandboxes.get(STRANGER, sandbox_id),
         house.sandboxes.kill(STRANGER, sandbox_id),
         house.sandboxes.connect(STRANGER, sandbox_id, 10),
@@ -213,7 +213,7 @@ async def test_an_end_by_itself_is_recorded_with_its_reason(house: Any) -> None:
 
 
 async def test_pages_end_where_the_list_ends(house: Any) -> None:
-    ids = []
+    ids: list[SandboxId] = []
     for _ in range(4):
         ids.append(await house.create())
         await house.clock.advance(1)
