@@ -1,4 +1,4 @@
-"""`test`: every check of the project, one after the other, with its time.
+"""`test`: every check of the project, each with its time.
 
 A failing step sets the exit code and the later ones still run: a contributor sees all that is wrong at once.
 """
@@ -6,19 +6,24 @@ A failing step sets the exit code and the later ones still run: a contributor se
 from __future__ import annotations
 
 import os
+import queue
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from atoll.cli.failures import Failure
 from atoll.cli.settings import read_settings
 
 PROJECT = Path(__file__).resolve().parents[3]
 MISSING_TOOL = 127
+LAST_OUTPUT = 2.0
+"""Seconds that output may take to arrive after its step has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,11 @@ def plan_steps(bin_directory: Path, quick: bool, pytest_arguments: Sequence[str]
 
 
 def check(quick: bool, pytest_arguments: Sequence[str]) -> int:
-    """The exit code of the first step that failed, 0 when none did."""
+    """The exit code of the first step that failed, 0 when none did.
+
+    The last step, pytest, runs beside the others when ``quick``. Otherwise it comes after them, since some of
+    its tests measure time.
+    """
     if not (PROJECT / "pyproject.toml").is_file():
         raise Failure(
             "there is no project to test",
@@ -63,8 +72,13 @@ def check(quick: bool, pytest_arguments: Sequence[str]) -> int:
             hint="run `./atoll test` in a clone of the repository",
         )
     environ = environment(os.environ, read_settings().home)
-    bin_directory = Path(sys.executable).parent
-    done = [_run(step, environ) for step in plan_steps(bin_directory, quick, pytest_arguments)]
+    *checks, tests = plan_steps(Path(sys.executable).parent, quick, pytest_arguments)
+    if quick:
+        with Running(tests, environ) as running:
+            done = [Running(step, environ).finish() for step in checks]
+            done.append(running.finish())
+    else:
+        done = [Running(step, environ).finish() for step in (*checks, tests)]
     _summarise(done)
     return next((step.exit_code for step in done if step.exit_code != 0), 0)
 
@@ -73,25 +87,70 @@ def environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:
     """Ours, with the environment's tools first, then the Go that set-up fetched, if any."""
     fetched = sorted(home.glob("bin/go-*/bin"), key=lambda directory: directory.stat().st_mtime, reverse=True)
     places = [Path(sys.executable).parent, *fetched, environ.get("PATH", os.defpath), "/usr/local/go/bin"]
-    return {**environ, "PATH": os.pathsep.join(map(str, places))}
+    colours = {"PY_COLORS": "1"} if sys.stdout.isatty() else {}
+    return {**environ, **colours, "PATH": os.pathsep.join(map(str, places))}
 
 
-def _run(step: Step, environ: Mapping[str, str]) -> Done:
-    print(f"── {step.name}", flush=True)
-    begin = time.monotonic()
-    program = shutil.which(step.command[0], path=environ["PATH"])
-    if program is None:
-        print(f"{step.command[0]} is not installed: `./atoll setup --all` installs what the tests need")
-        code = MISSING_TOOL
-    else:
-        code = subprocess.run(
-            [program, *step.command[1:]], cwd=step.directory, env=environ, check=False
-        ).returncode
-    seconds = time.monotonic() - begin
-    print(
-        f"── {step.name}: {'ok' if code == 0 else f'failed (exit code {code})'}, {seconds:.1f} s", flush=True
-    )
-    return Done(step.name, code, seconds)
+class Running:
+    """A step at work. Its output is kept until :meth:`finish`, which then prints it as it comes."""
+
+    def __init__(self, step: Step, environ: Mapping[str, str]) -> None:
+        self._step = step
+        self._begin = time.monotonic()
+        self._output: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._ended = self._begin
+        self._process: subprocess.Popen[bytes] | None = None
+        program = shutil.which(step.command[0], path=environ["PATH"])
+        if program is not None:
+            self._process = subprocess.Popen(
+                [program, *step.command[1:]],
+                cwd=step.directory,
+                env=environ,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+            threading.Thread(target=self._watch, args=(self._process,), daemon=True).start()
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait()
+
+    def finish(self) -> Done:
+        name = self._step.name
+        print(f"── {name}", flush=True)
+        code = self._follow()
+        seconds = self._ended - self._begin
+        outcome = "ok" if code == 0 else f"failed (exit code {code})"
+        print(f"── {name}: {outcome}, {seconds:.1f} s", flush=True)
+        return Done(name, code, seconds)
+
+    def _follow(self) -> int:
+        if self._process is None:
+            print(f"{self._step.command[0]} is missing: `./atoll setup --all` installs what the tests need")
+            return MISSING_TOOL
+        with self:
+            while (chunk := self._output.get()) is not None:
+                sys.stdout.buffer.write(chunk)
+                sys.stdout.buffer.flush()
+            return self._process.wait()
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        reader = threading.Thread(target=self._read, args=(process.stdout,), daemon=True)
+        reader.start()
+        process.wait()
+        # A program that the step left behind may hold the pipe open: it is not waited for.
+        reader.join(LAST_OUTPUT)
+        self._ended = time.monotonic()
+        self._output.put(None)
+
+    def _read(self, output: IO[bytes]) -> None:
+        while chunk := os.read(output.fileno(), 65536):
+            self._output.put(chunk)
 
 
 def _summarise(done: Sequence[Done]) -> None:

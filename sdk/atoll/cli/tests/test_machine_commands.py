@@ -193,21 +193,22 @@ def test_a_server_that_runs_is_not_started_again(server: Double, atoll: Command,
     assert not (home / "logs").exists()
 
 
+@pytest.mark.parametrize("quick", [True, False])
 def test_check_runs_all_steps_and_keeps_the_first_failure(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    quick: bool, home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def plan(bin_directory: Path, quick: bool, arguments: object) -> list[check.Step]:
         return [
             check.Step("good", ["true"]),
             check.Step("bad", ["sh", "-c", "exit 3"]),
             check.Step("missing", ["no-such-tool-at-all"]),
-            check.Step("last", ["sh", "-c", "echo 9 passed"]),
+            check.Step("last", ["sh", "-c", "sleep 5 & echo $! >&2; echo 9 passed"]),
         ]
 
     monkeypatch.setattr(check, "plan_steps", plan)
-    assert check.check(False, ()) == 3
+    assert check.check(quick, ()) == 3
     out = capfd.readouterr().out
-    assert "9 passed" in out
+    assert out.index("── bad: failed (exit code 3)") < out.index("9 passed")
     assert "failed: bad, missing" in out
 
 
