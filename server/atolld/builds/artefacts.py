@@ -1,7 +1,7 @@
 """The binaries in ``bin/`` of the state directory: who they are, and where the current ones lie.
 
 ``bin/<name>-<key>/<name>`` is never changed once it is there; ``bin/<name>`` is a link to the one in use. A
-binary found on the machine is copied, so that the machine's upgrade does not take it away under the snapshots.
+binary found on the machine is copied, so that an upgrade does not take it away under the snapshots.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ class Builder:
             created_at=datetime.now(UTC).isoformat(),
             root_image=root.path.name,
             root=root.file,
-            snapshot={path.name: _vouch(path) for path in sorted(snapshot.iterdir())},
+            snapshot=await asyncio.to_thread(_vouch_all, snapshot),
             runsc_sha256=await asyncio.to_thread(hash_file, runsc),
             cpu_features=parse_features(features),
         )
@@ -221,5 +221,5 @@ def parse_features(text: str) -> tuple[str, ...]:
     return tuple(sorted(filter(None, text.strip().split(","))))
 
 
-def _vouch(path: Path) -> StoredFile:
-    return StoredFile(path.stat().st_size, hash_file(path))
+def _vouch_all(directory: Path) -> dict[str, StoredFile]:
+    return {path.name: StoredFile(path.stat().st_size, hash_file(path)) for path in directory.iterdir()}

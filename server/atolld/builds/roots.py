@@ -74,40 +74,47 @@ class Root:
     file: StoredFile
 
 
-@dataclass(frozen=True, slots=True)
 class Roots:
-    """The root images of one state directory, made from one clone."""
+    """The root images of one state directory, made from one clone.
 
-    home: Path
-    clone: Clone
-    registries: Registries
-    uv: Path
-    """The installer that fills a root's Python environment; a binary that runs in Debian."""
-    mirror: str | None = None
-    """The operator's own Debian mirror; ``None``: the machine's."""
+    ``uv`` is the installer that fills a root's Python environment: a binary that runs in Debian. ``mirror`` is
+    the operator's own Debian mirror, if there is one.
+    """
+
+    def __init__(
+        self, home: Path, clone: Clone, registries: Registries, uv: Path, mirror: str | None = None
+    ) -> None:
+        self.home = home
+        self.clone = clone
+        self.registries = registries
+        self.uv = uv
+        self.mirror = mirror
+        # Once, so that all steps of one set-up speak of the same roots.
+        self._tree_keys = {name: self._tree_key(recipe) for name, recipe in RECIPES.items()}
+        self._interpreter_key = key_of_files(clone.interpreter, clone.interpreter_files())
 
     # -- names ------------------------------------------------------------------------------------------
 
-    def tree_key(self, recipe: Recipe) -> str:
+    def _tree_key(self, recipe: Recipe) -> str:
         parts: list[str | bytes] = [
             SUITE,
             " ".join(recipe.packages),
-            recipe.script.read_bytes(),
             *_DPKG_OPTIONS,
+            recipe.script.read_bytes(),
         ]
         if recipe.parent is not None:
-            parts.append(self.tree_key(RECIPES[recipe.parent]))
+            parts.append(self._tree_key(RECIPES[recipe.parent]))
         if recipe.has_interpreter:
             parts.append(self.clone.interpreter_lock.read_bytes())
         return key_of(*parts)
 
     def tree_path(self, recipe: Recipe) -> Path:
-        return self._trees / f"{recipe.name}-{self.tree_key(recipe)}"
+        return self._trees / f"{recipe.name}-{self._tree_keys[recipe.name]}"
 
     def image_key(self, recipe: Recipe, envd: Path) -> str:
-        parts = [_IMAGE_FORMAT, self.tree_key(recipe), envd.parent.name]
+        parts = [_IMAGE_FORMAT, self._tree_keys[recipe.name], envd.parent.name]
         if recipe.has_interpreter:
-            parts.append(key_of_files(self.clone.interpreter, self.clone.interpreter_files()))
+            parts.append(self._interpreter_key)
         return key_of(*parts)
 
     def image_path(self, recipe: Recipe, envd: Path) -> Path:

@@ -101,7 +101,7 @@ class Machine:
 
     def _root_step(self, recipe: Recipe) -> Step:
         async def make(report: Report) -> None:
-            await self._roots.make_image(recipe, self._envd.path(), report)
+            await self._roots.make_image(recipe, self._envd.path, report)
 
         needs = (f"tree:{recipe.name}", "envd")
         return Step(
@@ -124,10 +124,10 @@ class Machine:
         )
 
     def _root_of(self, template: TemplateRecipe) -> Root | None:
-        return self._roots.find(template.root, self._envd.path())
+        return self._roots.find(template.root, self._envd.path)
 
     def _has_root(self, recipe: Recipe) -> bool:
-        return self._roots.find(recipe, self._envd.path()) is not None
+        return self._roots.find(recipe, self._envd.path) is not None
 
 
 def _standing_on(recipe: Recipe) -> list[Recipe]:

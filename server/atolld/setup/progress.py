@@ -1,4 +1,4 @@
-"""Shows what set-up does: living lines on a terminal, a line per step elsewhere; all of it is in a log file."""
+"""Shows what set-up does: living lines on a terminal, a line per step elsewhere; and all in a log file."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ async def _make_root(directory: Path, report: Report) -> None:
         raise HostError("sleep is missing: install coreutils")
     _copy_into(tree, Path(sleep), "bin/sleep")
     for word in (await run_tool(["ldd", sleep], report=report)).split():
-        if word.startswith("/") and Path(word).is_file():
+        if word.startswith("/"):
             _copy_into(tree, Path(word), word)
     for mount_point in ("proc", "dev", "sys", "tmp"):
         (tree / mount_point).mkdir(exist_ok=True)
