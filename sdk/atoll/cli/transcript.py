@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,9 @@ from pathlib import Path
 from atoll.cli import pictures
 from atoll.cli.output import print_json
 from atoll_wire.executions import Count, Event, Failure, Result, Stderr, Stdout
+
+# IPython's heading, whose lines the wire joins without a separator.
+_HEADING = re.compile(r"^(-{60,})(?=\S)|(Traceback \(most recent call last\))(?=\S)", re.MULTILINE)
 
 
 @dataclass(slots=True)
@@ -47,7 +51,7 @@ class Transcript:
             case Failure():
                 self.error = event
                 if not self.as_json:
-                    self._tell(event.traceback or f"{event.name}: {event.value}")
+                    self._tell(tidy_traceback(event.traceback) or f"{event.name}: {event.value}")
             case _:
                 pass
 
@@ -138,3 +142,8 @@ class Transcript:
             "timingsMs": {name: round(value, 1) for name, value in self.timings_ms.items()},
             "createMs": {name: round(value, 1) for name, value in self.create_ms.items()},
         }
+
+
+def tidy_traceback(text: str) -> str:
+    """With its heading on lines of its own again."""
+    return _HEADING.sub(lambda found: found[0] + "\n", text)

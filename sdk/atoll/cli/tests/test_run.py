@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from atoll.cli.transcript import tidy_traceback
 from atoll_wire.executions import Count, Failure, Keepalive, Result, Stderr, Stdout
 
 from .conftest import KEY, SANDBOX_ID, TOKEN, Command, Double
@@ -49,6 +50,17 @@ def test_an_exception_in_the_code_is_shown_with_exit_code_1(server: Double, atol
     ended = atoll("run", "x")
     assert (ended.code, ended.out, ended.err) == (1, "before\n", "Traceback …\nNameError: x\n")
     assert server.sandboxes == set()
+
+
+def test_a_tracebacks_heading_gets_its_lines_back() -> None:
+    joined = "-" * 75 + "ValueError    Traceback (most recent call last)Cell In[1], line 1\n----> 1 x\n"
+    assert tidy_traceback(joined).splitlines() == [
+        "-" * 75,
+        "ValueError    Traceback (most recent call last)",
+        "Cell In[1], line 1",
+        "----> 1 x",
+    ]
+    assert tidy_traceback("ValueError: x") == "ValueError: x"
 
 
 def test_a_sandbox_can_be_kept(server: Double, atoll: Command) -> None:
