@@ -23,6 +23,7 @@ from atolld.builds.keys import hash_file
 from atolld.builds.roots import Root
 from atolld.builds.templates import TemplateRecipe
 from atolld.builds.tools import Report, run_tool
+from atolld.builds.workshop import ensure_host_key, open_workshop
 from atolld.config import Config
 from atolld.model.errors import HostError
 from atolld.model.sandbox import SandboxId, new_sandbox_id
@@ -50,7 +51,7 @@ class Builder:
         self._artefacts = artefacts
         self._envs = envs
         self._open_node = open_node
-        # Two nodes on one state directory would take each other's sandboxes for left-overs.
+        # There is one workshop.
         self._building = asyncio.Lock()
 
     def find(self, template: TemplateRecipe, root: Root | None) -> Manifest | None:
@@ -72,15 +73,14 @@ class Builder:
         """Raises ``HostError`` or ``GuestUnresponsive``; nothing of the sandbox or the build is left then."""
         build_id = str(uuid.uuid4())
         directory = self._directory(template) / build_id
-        async with self._building, self._open_node(self._config) as node:
-            with unfinished(directory) as work:
-                snapshot = work / "snapshot"
-                snapshot.mkdir()
-                await self._take_snapshot(node, template, root, snapshot, report)
-                manifest = await self._describe(template, build_id, root, snapshot, report)
-                replace_text(work / "manifest.json", encode_manifest(manifest))
-                work.rename(directory)
-                sync(directory.parent)
+        with unfinished(directory) as work:
+            snapshot = work / "snapshot"
+            snapshot.mkdir()
+            await self._run_template(template, root, snapshot, report)
+            manifest = await self._describe(template, build_id, root, snapshot, report)
+            replace_text(work / "manifest.json", encode_manifest(manifest))
+            work.rename(directory)
+            sync(directory.parent)
         self._remove_superseded(template, manifest)
         return manifest
 
@@ -89,6 +89,15 @@ class Builder:
         shutil.rmtree(self._directory(template), ignore_errors=True)
 
     # -- one build ------------------------------------------------------------------------------------------
+
+    async def _run_template(
+        self, template: TemplateRecipe, root: Root, snapshot: Path, report: Report
+    ) -> None:
+        ensure_host_key(self._config.home / "host-key")
+        async with self._building:
+            with open_workshop(self._config) as config:
+                async with self._open_node(config) as node:
+                    await self._take_snapshot(node, template, root, snapshot, report)
 
     async def _take_snapshot(
         self, node: Node, template: TemplateRecipe, root: Root, directory: Path, report: Report

@@ -77,8 +77,8 @@ class Root:
 class Roots:
     """The root images of one state directory, made from one clone.
 
-    ``uv`` is the installer that fills a root's Python environment: a binary that runs in Debian. ``mirror`` is
-    the operator's own Debian mirror, if there is one.
+    ``uv`` is the installer that fills a root's Python environment: a binary that runs in Debian. ``mirror``
+    is the operator's own Debian mirror, if there is one.
     """
 
     def __init__(
