@@ -106,9 +106,11 @@ class ClientConnection(Side):
 
     async def _next_head(self) -> bytes | None:
         self._between_requests = True
+        if self._house.stopping and not self.held:
+            return None
         try:
             async with asyncio.timeout(IDLE_SECONDS):
-                while not self.held and not self.eof and not self._house.stopping:
+                while not self.held and not self.eof:
                     await self.wait_more()
         except TimeoutError:
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from atolld.proxy.heads import RequestHead
 from atolld.proxy.listen import open_listeners
 from atolld.proxy.routing import ToApi, ToSandbox
 from atolld.proxy.upstream import Destination, Pool
+
+_log = logging.getLogger(__name__)
 
 Wake = Callable[[SandboxId], Awaitable[Route | None]]
 """Resumes a sandbox that sleeps and publishes its route; ``None`` when there is no such sandbox. An
@@ -43,6 +46,11 @@ class FrontDoor:
         self._empty = asyncio.Event()
         self._empty.set()
         self.port = 0
+
+    @property
+    def open_connections(self) -> tuple[int, int]:
+        """Clients' and upstreams', kept ones included."""
+        return len(self._connections), self.pool.open_connections
 
     async def start(self, host: str, port: int, *, beside: bool = False) -> None:
         """Raises ``OSError`` when the port is taken; ``beside`` takes it together with the server it
@@ -108,6 +116,9 @@ class FrontDoor:
             route = await asyncio.shield(task)
         except AtollError as error:
             raise Refused(Refusal(error.code, error.message, sandbox_id)) from error
+        except Exception as error:
+            _log.exception("a sandbox was not resumed: %s", sandbox_id)
+            raise Refused(errors.not_woken(sandbox_id)) from error
         if route is None:
             raise Refused(errors.sandbox_not_found(sandbox_id))
         return route

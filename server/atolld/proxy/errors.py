@@ -65,6 +65,10 @@ def token_invalid(sandbox_id: str) -> Refusal:
     return Refusal(403, f"{_SECURED}Provided token in header '{TRAFFIC_TOKEN_HEADER}' is invalid", sandbox_id)
 
 
+def not_woken(sandbox_id: str) -> Refusal:
+    return Refusal(500, "The server failed to resume the sandbox; its log says why", sandbox_id)
+
+
 API_DOWN = Refusal(503, "The control API is starting or stopping. Try again in a moment")
 BUSY = Refusal(503, "The server has no connection to spare. Raise its limit of open files (ulimit -n)")
 STALLED = Refusal(408, "The request's head did not arrive in time", text=True)

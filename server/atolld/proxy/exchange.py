@@ -166,7 +166,7 @@ class Exchange:
         if reusable and not spent:
             self._pool.keep(upstream)
         else:
-            upstream.close()
+            upstream.abort()
 
     def _failure(self, way: Way, what: str) -> errors.Refusal:
         if way.to is None:

@@ -146,10 +146,13 @@ class Side(asyncio.Protocol):
         if self.half_closed or self.transport.is_closing():
             return
         self.half_closed = True
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        else:
+        if not self.transport.can_write_eof():
             self.transport.close()
+            return
+        try:
+            self.transport.write_eof()
+        except OSError:  # the other end has reset the connection, which we are about to be told
+            self.transport.abort()
 
     def close(self) -> None:
         """After what was written has been sent."""
@@ -242,5 +245,6 @@ class Pour:
         self._source.pouring = None
         if self.sink.source is self._source:
             self.sink.source = None
-        self.done.set_result(outcome)
+        if not self.done.done():  # cancelled with the exchange that awaited it
+            self.done.set_result(outcome)
         self._source.regulate()

@@ -46,10 +46,6 @@ class Upstream(Side):
         """Set while it is kept for the next request."""
         self._pool = pool
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._pool.opened(self)
-
     def data_received(self, data: bytes) -> None:
         if self.waiting is not None:
             self.abort()  # an answer that nobody asked for
@@ -74,6 +70,10 @@ class Pool:
         self._open: defaultdict[SandboxId | None, set[Upstream]] = defaultdict(set)
         self._tls = _unverified()
         routes.watch(self.cut)
+
+    @property
+    def open_connections(self) -> int:
+        return sum(map(len, self._open.values()))
 
     def take(self, destination: Destination) -> Upstream | None:
         """A kept connection, the one used last."""
@@ -104,6 +104,8 @@ class Pool:
         if not self.is_current(destination):  # the sandbox went while we connected to what was its address
             upstream.abort()
             raise Refused(errors.sandbox_not_found(str(destination.sandbox_id)))
+        if not upstream.lost:
+            self._open[destination.sandbox_id].add(upstream)
         return upstream
 
     def cut(self, sandbox_id: SandboxId | None) -> None:
@@ -114,9 +116,6 @@ class Pool:
     def close(self) -> None:
         for sandbox_id in tuple(self._open):
             self.cut(sandbox_id)
-
-    def opened(self, upstream: Upstream) -> None:
-        self._open[upstream.destination.sandbox_id].add(upstream)
 
     def closed(self, upstream: Upstream) -> None:
         kept = self._kept.get(upstream.destination, [])

@@ -99,6 +99,17 @@ async def test_a_sandbox_that_is_not_woken(house: House, error: AtollError) -> N
     assert json.loads(answer.body) == {"sandboxId": "i1", "message": error.message, "code": error.code}
 
 
+async def test_a_failure_to_wake_is_ours_and_said(house: House) -> None:
+    async def fail(_: SandboxId) -> Route | None:
+        raise KeyError("a bug")
+
+    house.on_wake = fail
+    client = await house.client()
+    for _ in range(2):
+        answer = await client.get("80-i1.example.org")
+        assert (answer.status, json.loads(answer.body)["code"]) == (500, 500)
+
+
 async def test_a_sleeping_sandbox_is_woken_once_however_many_ask(house: House) -> None:
     _, host = await house.sandbox(answering(ok()))
     route = house.routes.get(SandboxId("i1"))

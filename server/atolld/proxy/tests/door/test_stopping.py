@@ -49,6 +49,26 @@ async def test_a_stop_cuts_what_does_not_end_in_time(house: House) -> None:
     await until(lambda: service.ended == 1)
 
 
+async def test_an_answer_that_promised_more_is_the_last_all_the_same(house: House) -> None:
+    more = asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na")
+        await more.wait()
+        writer.write(b"b")
+
+    _, host = await house.sandbox(handle)
+    client = await house.client()
+    await client.send(f"GET / HTTP/1.1\nHost: {host}\n\n")
+    await client.head()
+    stopping = asyncio.ensure_future(house.door.stop(5))
+    await asyncio.sleep(0)
+    more.set()
+    assert await client.reader.read() == b"ab"
+    await asyncio.wait_for(stopping, 1)
+
+
 async def test_a_successor_shares_the_port_and_a_second_server_does_not(house: House, tmp_path: Path) -> None:
     client = await house.client()
     with pytest.raises(OSError, match="in use") as taken:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import random
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from atolld.model.sandbox import SandboxId
-from atolld.proxy import relay
+from atolld.proxy import relay, upstream
 
-from .conftest import Client, House, answering, ok, until
+from .conftest import Client, House, answering, ok, read_request, until
 
 MIB = 1024 * 1024
 UPGRADE = "Connection: keep-alive, Upgrade\nUpgrade: websocket\nSec-WebSocket-Key: x\n"
@@ -393,3 +395,55 @@ async def test_a_full_tunnel_stops_its_sender(house: House) -> None:
     sending.cancel()
     assert sent < 60 * MIB
     assert resident() - idle < 20 * MIB
+
+
+async def test_a_crowd_that_leaves_at_any_moment_leaves_nothing_behind(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(upstream, "IDLE_SECONDS", 0.05)
+    chance = random.Random(1)
+
+    async def moody(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            request = await read_request(reader)
+            mood = chance.random()
+            if mood < 0.1:
+                writer.transport.abort()
+            if mood < 0.2:
+                return
+            if mood < 0.3:
+                writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab")
+                return
+            if mood < 0.4 and b"websocket" in request:
+                writer.write(SWITCHED)
+                writer.write(await reader.read(100))
+            writer.write(ok(b"x" * chance.choice((0, 1, 100_000))))
+
+    async def visit(hosts: list[str]) -> None:
+        client = await house.client()
+        for _ in range(chance.randrange(1, 5)):
+            size = chance.choice((0, 10, 100_000))
+            upgrade = chance.choice(("", UPGRADE))
+            head = f"POST / HTTP/1.1\nHost: {chance.choice(hosts)}\n{upgrade}Content-Length: {size}\n\n"
+            data = head.replace("\n", "\r\n").encode() + bytes(size)
+            part = data if chance.random() < 0.8 else data[: chance.randrange(len(data))]
+            await client.send(part)
+            if chance.random() < 0.5 or part is not data:
+                break
+            await client.reader.read(chance.randrange(1, 200_000))
+        how = chance.choice((client.writer.close, client.writer.transport.abort, client.writer.write_eof))
+        how()
+        client.writer.close()
+
+    async def try_to_visit(hosts: list[str]) -> None:
+        with contextlib.suppress(OSError, RuntimeError):  # what a client sees when its connection is cut
+            await visit(hosts)
+
+    _, host = await house.sandbox(moody)
+    await house.api(answering(ok()))
+    hosts = [host, host, "localhost", "80-gone.example.org", "9-i1.example.org"]
+    for _ in range(3):
+        await asyncio.gather(*(try_to_visit(hosts) for _ in range(80)))
+    await until(lambda: house.door.open_connections == (0, 0))
+    assert "atolld.proxy" not in caplog.text
+    assert "/proxy/relay.py" not in caplog.text  # as the event loop would report it
