@@ -104,7 +104,7 @@ def run(
 
 @app.command(context_settings=PASSED_ON)
 def serve(context: typer.Context) -> None:
-    """Run the server in the foreground; Ctrl-C stops it, sandboxes included.
+    """Run the server in the foreground. Ctrl-C stops it; its sandboxes go on, and the next server finds them.
 
     \b
     Examples:

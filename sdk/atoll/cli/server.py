@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NoReturn
 
@@ -35,17 +37,20 @@ def ensure_server(client: Client) -> float:
     if not settings.is_local:
         raise unreachable(settings, "GET /health was not answered")
     begin = time.monotonic()
-    sys.stderr.write(f"atoll: no server runs; starting one in the background (log: {settings.log})\n")
-    sys.stderr.flush()
-    _start(client)
-    took = time.monotonic() - begin
-    sys.stderr.write(f"atoll: the server is ready ({took:.1f} s); `./atoll down` stops it\n")
-    return took
+    with _starting(settings):
+        # Whoever held the lock before us may have started it.
+        if not client.is_healthy():
+            sys.stderr.write(f"atoll: no server runs; starting one in the background (log: {settings.log})\n")
+            sys.stderr.flush()
+            _start(client)
+            took = time.monotonic() - begin
+            sys.stderr.write(f"atoll: the server is ready ({took:.1f} s); `./atoll down` stops it\n")
+    return time.monotonic() - begin
 
 
 def _start(client: Client) -> None:
     settings = client.settings
-    with _open_log(settings) as log:
+    with _open_append(settings, settings.log) as log:
         offset = log.tell()
         process = subprocess.Popen(
             [sys.executable, "-m", "atolld", "serve"],
@@ -58,7 +63,7 @@ def _start(client: Client) -> None:
     limit = time.monotonic() + START_TIMEOUT
     while not client.is_healthy():
         code = _wait(process)
-        # Another command may have won the race for the port: its server is as good as ours.
+        # Somebody may have typed `./atoll serve` meanwhile: that server is as good as ours.
         if code is not None and not client.is_healthy():
             raise Failure(
                 f"the server could not start (exit code {code})",
@@ -82,15 +87,23 @@ def _wait(process: subprocess.Popen[bytes]) -> int | None:
         return None
 
 
-def _open_log(settings: Settings) -> IO[bytes]:
+@contextmanager
+def _starting(settings: Settings) -> Generator[None]:
+    """Held by one command at a time, so that two at once do not start two servers."""
+    with _open_append(settings, settings.log.with_name("server.starting")) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _open_append(settings: Settings, path: Path) -> IO[bytes]:
     try:
-        settings.log.parent.mkdir(parents=True, exist_ok=True)
-        log = settings.log.open("ab")
-        log.seek(0, os.SEEK_END)
-        return log
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+        file.seek(0, os.SEEK_END)
+        return file
     except OSError as error:
         raise Failure(
-            f"the server's log {settings.log} cannot be written",
+            f"the server's log {path} cannot be written",
             why=str(error.strerror),
             hint="run the command as root, or set ATOLL_HOME to a directory you may write to",
         ) from error

@@ -1,6 +1,7 @@
 import json
 import os
 import shlex
+import signal
 import socket
 import stat
 import subprocess
@@ -127,6 +128,7 @@ def write_server(directory: Path, body: str) -> None:
 SERVER = """
 import http.server, os, sys
 print("listening", flush=True)
+print("pid", os.getpid(), flush=True)
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(204)
@@ -164,6 +166,28 @@ def test_a_server_is_started_in_the_background_when_none_runs(
     assert "starting one in the background" in told
     assert str(home / "logs" / "server.log") in told
     assert (home / "logs" / "server.log").read_text().startswith("listening")
+
+
+def test_two_commands_at_once_start_one_server(
+    home: Path, free_port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from atoll.cli.client import Client
+
+    write_server(tmp_path, SERVER.replace("handle_request()", "serve_forever()"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+
+    def ensure(_: int) -> None:
+        with Client(read_settings()) as client:
+            server.ensure_server(client)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(ensure, range(4)))
+    log = (home / "logs" / "server.log").read_text()
+    pid = next(line for line in log.splitlines() if line.startswith("pid")).split()[1]
+    os.kill(int(pid), signal.SIGKILL)
+    assert log.count("listening") == 1
 
 
 def test_a_server_that_cannot_start_is_told_with_its_log(
@@ -244,3 +268,18 @@ def test_a_fault_of_ours_is_told_without_a_traceback(
     report = Path(ended.err.split()[-1])
     assert "ZeroDivisionError" in report.read_text()
     report.unlink()
+
+
+def test_what_comes_after_two_dashes_goes_to_pytest(
+    home: Path, atoll: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[bool, list[str]]] = []
+
+    def note(quick: bool, arguments: list[str]) -> int:
+        asked.append((quick, list(arguments)))
+        return 4
+
+    monkeypatch.setattr(check, "check", note)
+    assert atoll("test", "--quick", "--", "-k", "a or b", "-x").code == 4
+    assert atoll("test").code == 4
+    assert asked == [(True, ["-k", "a or b", "-x"]), (False, [])]
