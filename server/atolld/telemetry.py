@@ -1,16 +1,16 @@
 """Logs and counters.
 
-A log line is one event with fields, ``room.noun.verb_past``: pretty on a terminal, else JSON into
-``logs/server.log`` (three files of 10 MB). Counters are served by the API's ``/metrics``.
+A log line is one event with fields, ``room.noun.verb_past``, on standard error: pretty on a terminal, else
+JSON. Counters are served by the API's ``/metrics``.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import stat
 import sys
-from logging.handlers import RotatingFileHandler
-from pathlib import Path
-from typing import Any
+from typing import TextIO
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -32,25 +32,24 @@ START_SECONDS = Histogram(
 SANDBOXES_RUNNING = Gauge("atolld_control_sandbox_running", "Sandboxes with a route.", registry=REGISTRY)
 
 _MOST_BYTES = 10_000_000
-_FILES = 3
 
 
-def configure_logs(directory: Path) -> None:
+def configure_logs() -> None:
     """Once, when a process starts. Libraries' own warnings take the same way."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    handler, last = _destination(directory)
+    handler = _BoundedHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers()],
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
-    for chatty in ("httpx", "httpcore", "asyncio", "uvicorn"):
+    for chatty in ("httpx", "httpcore", "asyncio", "uvicorn", "pyroute2"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -59,9 +58,30 @@ def configure_logs(directory: Path) -> None:
     )
 
 
-def _destination(directory: Path) -> tuple[logging.Handler, list[Any]]:
+def _renderers() -> list[structlog.typing.Processor]:
     if sys.stderr.isatty():
-        return logging.StreamHandler(), [structlog.dev.ConsoleRenderer()]
-    directory.mkdir(parents=True, exist_ok=True)
-    rotating = RotatingFileHandler(directory / "server.log", maxBytes=_MOST_BYTES, backupCount=_FILES - 1)
-    return rotating, [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        return [structlog.dev.ConsoleRenderer()]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+
+
+class _BoundedHandler(logging.StreamHandler[TextIO]):
+    """Standard error. Where that is a file, its older half is dropped when it is full: whoever started us in
+    the background gave us the file, and nobody else looks after it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        super().emit(record)
+        descriptor = self.stream.fileno()
+        state = os.fstat(descriptor)
+        if stat.S_ISREG(state.st_mode) and state.st_size > _MOST_BYTES:
+            _drop_older_half(descriptor, state.st_size)
+
+
+def _drop_older_half(descriptor: int, size: int) -> None:
+    path = f"/proc/self/fd/{descriptor}"
+    with open(path, "rb") as file:
+        file.seek(size // 2)
+        file.readline()
+        newer = file.read()
+    with open(path, "r+b") as file:
+        file.write(newer)
+        file.truncate()

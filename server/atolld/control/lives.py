@@ -43,9 +43,7 @@ class Lives:
         self._tasks: set[asyncio.Task[Any]] = set()
         node.on_end = self._ended_by_itself
 
-    async def open(self) -> None:
-        """Takes up what the last server left. The node is open already."""
-        await self._recover()
+    def watch_deadlines(self) -> None:
         self._expiring = asyncio.create_task(self.expiry.run())
 
     async def close(self) -> None:
@@ -163,7 +161,7 @@ class Lives:
 
     # -- recovery
 
-    async def _recover(self) -> None:
+    async def recover(self) -> None:
         records = await self._store.sandboxes.unsettled()
         plan = plan_recovery(records, self._node.running(), self._clock.boot_id)
         for orphan in plan.orphans:

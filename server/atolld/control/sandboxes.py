@@ -71,8 +71,13 @@ class Sandboxes:
 
     async def open(self) -> None:
         """Takes up what the last server left, and has warm sandboxes made. The node is open already."""
-        await self._lives.open()
+        await self.recover()
+        self._lives.watch_deadlines()
         await self._warm()
+
+    async def recover(self) -> None:
+        """Settles every row that was moving, takes up what runs, removes what has no row."""
+        await self._lives.recover()
 
     async def close(self) -> None:
         """Waits for what is ending. Sandboxes that run go on: the next server adopts them."""
@@ -214,7 +219,7 @@ def _spec(record: SandboxRecord, resolved: Resolved) -> StartSpec:
         build_id=record.build_id,
         team_id=record.team_id,
         access_token=record.access_token,
-        envs=record.envs,
+        envs={**resolved.build.manifest.envs, **record.envs},
     )
     return StartSpec(identity, record.resources, resolved.build, record.allow_internet)
 

@@ -8,7 +8,18 @@ cgroups, rules). Imports model, config and atoll_wire. Tests above this room use
 
 from atolld.node.agent import Node, SandboxEnded, Started, StartSpec
 from atolld.node.guest import GuestClient
-from atolld.node.slots import Slot, Slots
-from atolld.node.surroundings import Surroundings
+from atolld.node.slots import KernelSlots, Slot, Slots
+from atolld.node.surroundings import Surroundings, look_around
 
-__all__ = ["GuestClient", "Node", "SandboxEnded", "Slot", "Slots", "StartSpec", "Started", "Surroundings"]
+__all__ = [
+    "GuestClient",
+    "KernelSlots",
+    "Node",
+    "SandboxEnded",
+    "Slot",
+    "Slots",
+    "StartSpec",
+    "Started",
+    "Surroundings",
+    "look_around",
+]

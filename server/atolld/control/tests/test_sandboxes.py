@@ -85,9 +85,11 @@ async def test_another_teams_sandbox_does_not_exist(house: Any) -> None:
         house.sandboxes.set_timeout(STRANGER, sandbox_id, 10),
         house.sandboxes.refresh(STRANGER, sandbox_id, 10),
     )
-    for outcome in await asyncio.gather(*calls, return_exceptions=True):
-        assert isinstance(outcome, NotFound)
-        assert str(outcome) == f"Sandbox \"{sandbox_id}\" doesn't exist or you don't have access to it"
+    for call in calls:
+        with pytest.raises(NotFound) as refused:
+            await call
+        expected = f"Sandbox \"{sandbox_id}\" doesn't exist or you don't have access to it"
+        assert refused.value.message == expected
 
 
 async def test_a_start_that_fails_leaves_nothing_but_its_reason(house: Any) -> None:

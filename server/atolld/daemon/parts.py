@@ -1,0 +1,103 @@
+"""Builds the parts out of one config."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from atolld.builds.artefacts import Artefacts
+from atolld.config import Config
+from atolld.control.clock import Clock
+from atolld.control.keys import Keys, ensure_credentials
+from atolld.control.sandboxes import Sandboxes
+from atolld.control.templates import Templates
+from atolld.daemon.lock import hold_machine
+from atolld.model.errors import HostError
+from atolld.model.routes import Routes
+from atolld.node import GuestClient, KernelSlots, Node, look_around
+from atolld.node.runtime.runsc import RunscRuntime
+from atolld.store import Store
+
+_SEED_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What is behind the skins, open."""
+
+    store: Store
+    node: Node
+    routes: Routes
+    templates: Templates
+    keys: Keys
+    sandboxes: Sandboxes
+
+
+def build_node(config: Config) -> Node:
+    """Raises :class:`HostError` when set-up has not made what it needs."""
+    binary = Artefacts(config.home).runsc
+    if not binary.is_file():
+        raise HostError(f"there is no runsc at {binary}: `./atoll setup` makes it")
+    run = config.home / "run"
+    return Node(
+        config,
+        RunscRuntime(binary.resolve(), run / "runsc"),
+        GuestClient(load_host_key(config.home / "host-key")),
+        KernelSlots(config.network, run / "sandboxes"),
+        lambda: look_around(config.allow_egress, os.environ),
+    )
+
+
+@contextlib.asynccontextmanager
+async def open_node(config: Config) -> AsyncGenerator[Node]:
+    """A node for building templates; it needs the machine for itself, so no server may run."""
+    with hold_machine(config.home, "set-up"):
+        node = build_node(config)
+        await node.open()
+        try:
+            yield node
+        finally:
+            await node.close()
+
+
+@contextlib.asynccontextmanager
+async def open_house(config: Config) -> AsyncGenerator[House]:
+    """Store and node open, sandboxes not yet taken up. Whoever calls holds the machine."""
+    async with contextlib.AsyncExitStack() as stack:
+        store = await Store.open(config.home / "atoll.db")
+        stack.push_async_callback(store.close)
+        await ensure_credentials(store, config.home / "credentials")
+        node = build_node(config)
+        stack.push_async_callback(node.close)
+        await node.open()
+        clock, routes, templates = Clock(), Routes(), Templates(store, config.home)
+        sandboxes = Sandboxes(
+            config=config, store=store, node=node, routes=routes, templates=templates, clock=clock
+        )
+        stack.push_async_callback(sandboxes.close)
+        yield House(store, node, routes, templates, Keys(store, clock.ticks), sandboxes)
+
+
+def load_host_key(path: Path) -> Ed25519PrivateKey:
+    """The key by which the daemons inside know their host, made when there is none.
+
+    Every snapshot has its public half in it: with another key, templates must be built anew.
+    """
+    with contextlib.suppress(FileExistsError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(os.urandom(_SEED_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    seed = path.read_bytes()
+    if len(seed) != _SEED_BYTES:
+        raise HostError(
+            f"{path} is damaged: remove it, then `./atoll setup --rebuild base` and the other templates"
+        )
+    return Ed25519PrivateKey.from_private_bytes(seed)
