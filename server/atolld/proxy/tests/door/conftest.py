@@ -159,13 +159,18 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def house(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncIterator[House]:
+    """Whatever a test does, the door itself must not stumble."""
     house = House(tmp_path)
     await house.door.start("localhost", 0)
     try:
         yield house
     finally:
         await house.close()
+    logged = [caplog.handler.format(record) for record in caplog.get_records("call")]
+    assert [
+        text for text in logged if "/atolld/proxy/relay.py" in text or "failed at a request" in text
+    ] == []
 
 
 async def read_request(reader: asyncio.StreamReader) -> bytes:
