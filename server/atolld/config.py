@@ -13,6 +13,34 @@ from pathlib import Path
 from atolld.model.errors import InvalidRequest
 
 DEFAULT_HOME = Path("/var/lib/atoll")
+DEFAULT_NAME = "atoll.localhost"
+DEFAULT_TLS_PORT = 8443
+HTTPS_PORT = 443
+_DEFAULT_NETWORK = IPv4Network("10.213.0.0/16")
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """The https front: all that ``https://api.<domain>`` and ``https://<port>-<id>.<domain>`` need."""
+
+    wanted: bool | None = None
+    """``ATOLL_TLS`` = ``on``, ``off`` or ``auto``: whenever this machine can, else without and saying so."""
+    name: str = DEFAULT_NAME
+    """The domain's name, without a port."""
+    port: int = DEFAULT_TLS_PORT
+    """Listened on; ``ATOLL_TLS_PORT``, else the domain's own port, else 443 for a domain that was given."""
+    domain: str = f"{DEFAULT_NAME}:{DEFAULT_TLS_PORT}"
+    """What public names over https end with: the name, and the port unless it is 443."""
+    host: str | None = None
+    """Address to listen on; ``ATOLL_TLS_HOST``. ``None``: loopback below ``.localhost``, else all."""
+    certificate: Path | None = None
+    """Of the operator, for the name and ``*.`` it, PEM with its chain; ``ATOLL_TLS_CERT``."""
+    key: Path | None = None
+    """PEM; ``ATOLL_TLS_KEY``."""
+    acme: Path | None = None
+    """A file that says who issues certificates by ACME, see :mod:`atolld.tls.acme`; ``ATOLL_TLS_ACME``."""
+    caddy: Path | None = None
+    """A Caddy of the operator's instead of the wheel's; ``ATOLL_CADDY``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +51,9 @@ class Config:
     """Address the server listens on; ``ATOLL_HOST``."""
     port: int = 8600
     """``ATOLL_PORT``."""
-    domain: str = "atoll.localhost:8600"
+    domain: str = f"{DEFAULT_NAME}:8600"
     """What sandboxes' public names end with, port included; ``ATOLL_DOMAIN``."""
-    network: IPv4Network = IPv4Network("10.213.0.0/16")
+    network: IPv4Network = _DEFAULT_NETWORK
     """Range of the sandboxes' addresses, a /30 each; ``ATOLL_NETWORK``."""
     allow_egress: tuple[str, ...] | None = None
     """Private destinations that sandboxes may reach, ``address[/prefix][:port]`` or host names, by comma;
@@ -36,6 +64,7 @@ class Config:
     """Longest life of a sandbox, seconds; ``ATOLL_MAX_TIMEOUT``."""
     max_sandboxes: int = 1000
     """Sandboxes of one team at once; ``ATOLL_MAX_SANDBOXES``."""
+    tls: TlsSettings = TlsSettings()
 
     @property
     def url(self) -> str:
@@ -52,13 +81,55 @@ def read_config(environ: Mapping[str, str]) -> Config:
         home=Path(environ.get("ATOLL_HOME") or default.home).absolute(),
         host=environ.get("ATOLL_HOST") or default.host,
         port=port,
-        domain=environ.get("ATOLL_DOMAIN") or f"atoll.localhost:{port}",
+        domain=environ.get("ATOLL_DOMAIN") or f"{DEFAULT_NAME}:{port}",
         network=_network(environ, default.network),
         allow_egress=None if egress is None else tuple(x.strip() for x in egress.split(",") if x.strip()),
         pool_size=_number(environ, "ATOLL_POOL", default.pool_size, 0, 1000),
         max_timeout=_number(environ, "ATOLL_MAX_TIMEOUT", default.max_timeout, 1, 10**9),
         max_sandboxes=_number(environ, "ATOLL_MAX_SANDBOXES", default.max_sandboxes, 1, 10**6),
+        tls=_tls(environ, port),
     )
+
+
+def _tls(environ: Mapping[str, str], plain_port: int) -> TlsSettings:
+    name, _, own = (environ.get("ATOLL_DOMAIN") or "").partition(":")
+    own_port = _number({"ATOLL_DOMAIN": own}, "ATOLL_DOMAIN", 0, 1, 65535)
+    if own_port == plain_port:
+        own_port = 0  # the domain of plain HTTP
+    usual = HTTPS_PORT if name and not own else DEFAULT_TLS_PORT
+    port = _number(environ, "ATOLL_TLS_PORT", own_port or usual, 1, 65535)
+    name = name or DEFAULT_NAME
+    public = own_port or port
+    settings = TlsSettings(
+        wanted=_choice(environ, "ATOLL_TLS", {"on": True, "off": False, "auto": None}, "auto"),
+        name=name.lower(),
+        port=port,
+        domain=name.lower() if public == HTTPS_PORT else f"{name.lower()}:{public}",
+        host=environ.get("ATOLL_TLS_HOST") or None,
+        certificate=_path(environ, "ATOLL_TLS_CERT"),
+        key=_path(environ, "ATOLL_TLS_KEY"),
+        acme=_path(environ, "ATOLL_TLS_ACME"),
+        caddy=_path(environ, "ATOLL_CADDY"),
+    )
+    if (settings.certificate is None) != (settings.key is None):
+        raise InvalidRequest("ATOLL_TLS_CERT and ATOLL_TLS_KEY belong together: set both or neither")
+    if settings.certificate and settings.acme:
+        raise InvalidRequest("ATOLL_TLS_CERT and ATOLL_TLS_ACME exclude each other: unset one of them")
+    return settings
+
+
+def _path(environ: Mapping[str, str], name: str) -> Path | None:
+    text = environ.get(name)
+    return Path(text).absolute() if text else None
+
+
+def _choice(
+    environ: Mapping[str, str], name: str, choices: Mapping[str, bool | None], default: str
+) -> bool | None:
+    text = environ.get(name) or default
+    if text not in choices:
+        raise InvalidRequest(f"{name}={text!r} is none of {', '.join(choices)}: correct or unset it")
+    return choices[text]
 
 
 def _number(environ: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
