@@ -30,7 +30,8 @@ from .processes import Child, Children, Exit
 START_SECONDS = 60.0
 _CONNECT_PAUSE = 0.01
 _ASK_AGAIN_SECONDS = 0.25
-_INBOX = 64
+_INBOX = 4
+"""Messages that wait in this process while a client reads slowly; each may be a megabyte of text."""
 _DRAIN_SECONDS = 0.5
 _LOG_TAIL = 2000
 

@@ -18,7 +18,7 @@ from . import formatters, images, warm
 from .kernel import SandboxKernel
 from .streams import install_interval
 
-_SEND_HIGH_WATER = 64
+_SEND_HIGH_WATER = 8
 """Output messages that wait for a slow reader before the code that prints waits, too."""
 
 PRELOAD_VARIABLE = "ATOLL_KERNEL_PRELOAD"
@@ -45,6 +45,8 @@ class SandboxKernelApp(IPKernelApp):
         preload = os.environ.pop(PRELOAD_VARIABLE, "")
         self.update_config(_settings())
         super().initialize(argv)
+        if "" not in sys.path:  # `-P` kept the working folder out while the kernel was loaded
+            sys.path.insert(0, "")
         shell: Any = self.shell
         formatters.install(shell)
         images.install()

@@ -6,8 +6,10 @@ reseed   bool           this process may be a clone: draw fresh random state
 freeze   bool           after this execution, collect garbage and keep what is left out of later collections
 """
 
+import asyncio
 import gc
 import os
+import signal
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +23,8 @@ from .streams import collect_pipes, drain
 class SandboxKernel(IPythonKernel):
     """See the module's text."""
 
+    _wakes_on_signals = False
+
     async def do_execute(
         self,
         code: str,
@@ -32,6 +36,7 @@ class SandboxKernel(IPythonKernel):
         cell_meta: Any = None,
         cell_id: Any = None,
     ) -> Any:
+        self._wake_on_signals()
         metadata: Mapping[str, Any] = cell_meta or {}
         order: Mapping[str, Any] = metadata.get("atoll") or {}
         if order.get("reseed"):
@@ -54,6 +59,19 @@ class SandboxKernel(IPythonKernel):
             if order.get("freeze"):
                 gc.collect()
                 gc.freeze()
+
+    def _wake_on_signals(self) -> None:
+        """Let a signal wake the event loop: ipykernel's interrupt of `await …` adds a callback from its
+        signal handler, which a sleeping loop would only see when something else wakes it. Any handler of
+        asyncio's own sets the descriptor that does this.
+        """
+        if not self._wakes_on_signals:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, _ignore)
+            self._wakes_on_signals = True
+
+
+def _ignore() -> None:
+    pass
 
 
 @contextmanager
