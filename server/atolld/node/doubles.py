@@ -7,6 +7,7 @@ import itertools
 import os
 import secrets
 import shutil
+import socket
 from collections import Counter
 from ipaddress import IPv4Interface
 from pathlib import Path
@@ -85,19 +86,28 @@ class LoopbackSlots:
             raise HostError(f"{verb} was told to fail")
 
 
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("0.0.0.0", 0))
+        return probe.getsockname()[1]
+
+
 def _no_socket() -> int:
     return os.open("/dev/null", os.O_RDWR)
 
 
 class FakeMachine:
-    """A node with all its doubles, to look into and to break."""
+    """A node with all its doubles, to look into and to break.
 
-    def __init__(self, home: Path, runtime: FakeRuntime | None = None) -> None:
+    The guests listen on ``port``, by default one that is free: daemons of others may run on this machine.
+    """
+
+    def __init__(self, home: Path, runtime: FakeRuntime | None = None, port: int | None = None) -> None:
         self.config = Config(home=home)
         key = Ed25519PrivateKey.generate()
         self.runtime = runtime or FakeRuntime(key.public_key())
         self.slots = LoopbackSlots(home)
-        self.guest = GuestClient(key)
+        self.guest = GuestClient(key, port or _free_port())
         self.node = Node(self.config, self.runtime, self.guest, self.slots)
 
     def kill_server(self) -> None:

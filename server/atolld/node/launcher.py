@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from atolld.model.errors import HostError
 from atolld.model.sandbox import Resources, SandboxId
 from atolld.model.template import Build
 from atolld.node.guest import GuestClient, GuestConnection
@@ -151,10 +152,25 @@ class Launcher:
             envs=envs,
         )
 
+    async def _wait_healthy(self, run: Run) -> GuestConnection:
+        """Does not wait on for a daemon whose container has ended."""
+        healthy = asyncio.create_task(self._guest.wait_healthy(run.slot.address))
+        ended = asyncio.create_task(self._runtime.wait(run.slot.name))
+        try:
+            await asyncio.wait((healthy, ended), return_when=asyncio.FIRST_COMPLETED)
+            if healthy.done():
+                return healthy.result()
+            raise HostError(
+                f"the sandbox ended while it was starting: {ended.result().strip() or 'no last words'}"
+            )
+        finally:
+            healthy.cancel()
+            ended.cancel()
+
     async def _greet(self, run: Run, surroundings: Surroundings, watch: Stopwatch) -> None:
         """Waits for the daemon and gives it what depends on this host and not on who claims the sandbox."""
         address = run.slot.address
-        run.connection = await self._guest.wait_healthy(address)
+        run.connection = await self._wait_healthy(run)
         run.stack.callback(run.drop_connection)
         watch.mark("probe")
         for path, content in surroundings.guest_files.items():

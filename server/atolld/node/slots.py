@@ -9,7 +9,6 @@ leak.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 import shutil
 from contextlib import AsyncExitStack
@@ -18,7 +17,7 @@ from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Protocol
 
-from atolld.model.errors import AtollError, CapacityUnavailable, HostError
+from atolld.model.errors import CapacityUnavailable, HostError
 from atolld.model.sandbox import Resources
 from atolld.node.linux import cgroup, firewall, netns
 from atolld.node.runtime.protocol import Link
@@ -127,6 +126,7 @@ class KernelSlots:
         if self._preparing is not None:
             await asyncio.wait([self._preparing])
         if self._spare is not None:
+            self._used.pop(self._spare.index)
             await self._remove_network(self._spare.gateway, self._spare.namespace)
             self._spare = None
         if not keep:
@@ -188,18 +188,23 @@ class KernelSlots:
     # -- the network's part --------------------------------------------------------------------------------
 
     async def _take_network(self) -> _Network:
-        spare, self._spare = self._spare, None
-        try:
-            return spare or await self._make_network()
-        finally:
-            if self._preparing is None or self._preparing.done():
-                self._preparing = asyncio.create_task(self._prepare())
+        """The spare one. The next is made while nobody waits for it, by a task that no caller's cancellation
+        reaches: a namespace is only a descriptor until then, and would be lost."""
+        while self._spare is None:
+            await asyncio.shield(self._prepare_soon())
+        network, self._spare = self._spare, None
+        self._prepare_soon()
+        return network
+
+    def _prepare_soon(self) -> asyncio.Task[None]:
+        if self._preparing is None or self._preparing.done():
+            self._preparing = asyncio.create_task(self._prepare())
+            self._preparing.add_done_callback(_retrieve_failure)
+        return self._preparing
 
     async def _prepare(self) -> None:
-        """Makes the next slot's network while nobody waits for it."""
         if self._spare is None:
-            with contextlib.suppress(AtollError):  # the next lease tries again, and tells
-                self._spare = await self._make_network()
+            self._spare = await self._make_network()
 
     async def _make_network(self) -> _Network:
         index = self._take_index()
@@ -214,8 +219,8 @@ class KernelSlots:
             await netns.create_pair(self._open_netlink(), namespace, name, gateway, self._mtu, group)
             await asyncio.to_thread(netns.set_up_inside, namespace)
         except BaseException:
-            await asyncio.shield(self._remove_network(gateway, namespace))
             del self._used[index]
+            await self._remove_network(gateway, namespace)
             raise
         return _Network(index, namespace, gateway)
 
@@ -271,6 +276,12 @@ class KernelSlots:
             open_packet_socket=lambda: netns.open_packet_socket(_need(namespace)),
         )
         return Slot(name, index, self._sandboxes / name, f"{cgroup.PARENT}/{name}", link)
+
+
+def _retrieve_failure(task: asyncio.Task[None]) -> None:
+    """A failed preparation with nobody waiting is no news: the next lease tries again, and tells."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _address_of(name: str) -> int:

@@ -141,6 +141,12 @@ async def list_tables(network: IPv4Network) -> frozenset[str]:
     return frozenset(listed for listed in (await _nft("list", "tables")).splitlines() if listed == line)
 
 
+async def list_offline(network: IPv4Network) -> frozenset[str]:
+    """Addresses of the sandboxes without internet access, as the kernel has them."""
+    printed = await _nft("list", "set", "inet", table_name(network), "offline")
+    return frozenset(word.strip(",") for word in printed.split() if word[0].isdigit())
+
+
 async def _nft(*arguments: str, script: str = "") -> str:
     pipe = asyncio.subprocess.PIPE
     try:

@@ -22,7 +22,6 @@ from atoll_wire import connect, hostauth, process
 from atolld.model.errors import HostError
 from atolld.node.runtime.protocol import CHECKPOINT_FILES, ContainerSpec
 
-ENVD_PORT = 49983
 _JSON = "application/json"
 
 
@@ -125,7 +124,8 @@ class FakeRuntime:
         if container.server is not None:
             raise HostError(f"container {spec.name} has started already")
         guest = _FakeGuest(container, self._host_key)
-        container.server = await asyncio.start_server(guest.serve, str(spec.link.address.ip), ENVD_PORT)
+        port = int(spec.args[spec.args.index("--port") + 1])
+        container.server = await asyncio.start_server(guest.serve, str(spec.link.address.ip), port)
         container.frozen.set()
 
     async def _end(self, container: FakeContainer, words: str) -> None:

@@ -26,6 +26,7 @@ from atolld.node.verify import hash_file
 _COMMAND_TIMEOUT = 60.0
 _STATE_SUFFIX = ".state"
 _PID_FILE = "pid"
+_MAX_SOCKET_PATH = 108
 _PANIC_LOG = "panic.log"
 
 
@@ -61,6 +62,7 @@ class RunscRuntime:
 
     async def create(self, spec: ContainerSpec) -> None:
         directory = spec.directory
+        self._check_socket_path(spec.name)
         await asyncio.to_thread(self._write_bundle, spec)
         pid_file = directory / _PID_FILE
         arguments = ["create", f"--bundle={directory}", f"--pid-file={pid_file}", spec.name]
@@ -130,9 +132,7 @@ class RunscRuntime:
     async def _call(
         self, name: str, method: str, arg: object, files: Sequence[int] = (), timeout: float = 60.0
     ) -> object:
-        return await call(
-            self._root / f"runsc-{name}.sock", f"containerManager.{method}", arg, files, timeout
-        )
+        return await call(self._socket_path(name), f"containerManager.{method}", arg, files, timeout)
 
     # -- the commands --------------------------------------------------------------------------------------
 
@@ -163,6 +163,14 @@ class RunscRuntime:
             said = text if log is None else await asyncio.to_thread(_tail, log)
             raise HostError(f"runsc failed ({process.returncode}): {said.strip() or 'it said nothing'}")
         return text
+
+    def _check_socket_path(self, name: str) -> None:
+        """runsc silently puts the socket elsewhere when its path is too long for a unix address."""
+        if len(os.fsencode(self._socket_path(name))) >= _MAX_SOCKET_PATH:
+            raise HostError(f"the path {self._root} is too long; set ATOLL_HOME to a shorter one")
+
+    def _socket_path(self, name: str) -> Path:
+        return self._root / f"runsc-{name}.sock"
 
     def _write_bundle(self, spec: ContainerSpec) -> None:
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)

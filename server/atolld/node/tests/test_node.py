@@ -150,7 +150,7 @@ async def test_a_restarted_server_adopts_the_living_and_removes_the_rest(tmp_pat
     first.kill_server()
     await first.runtime.crash(dead)
 
-    second = FakeMachine(tmp_path, first.runtime)
+    second = FakeMachine(tmp_path, first.runtime, first.guest.port)
     await second.node.open()
     assert second.node.running() == {ONE: address}
     assert len(second.runtime.containers) == 1
