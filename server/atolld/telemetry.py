@@ -34,7 +34,7 @@ SANDBOXES_RUNNING = Gauge("atolld_control_sandbox_running", "Sandboxes with a ro
 _MOST_BYTES = 10_000_000
 
 
-def configure_logs() -> None:
+def configure_logs(level: int = logging.INFO) -> None:
     """Once, when a process starts. Libraries' own warnings take the same way."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -48,7 +48,7 @@ def configure_logs() -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers()],
         )
     )
-    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+    logging.basicConfig(handlers=[handler], level=level, force=True)
     for chatty in ("httpx", "httpcore", "asyncio", "uvicorn", "pyroute2"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     structlog.configure(

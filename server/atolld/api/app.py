@@ -55,13 +55,16 @@ _EXPOSED_HEADERS = (
 )
 
 
-def build_app(*, sandboxes: Sandboxes, templates: Templates, keys: Keys, domain: str) -> ASGIApp:
-    """``domain``: what sandboxes' public names end with, told in each answer."""
+def build_app(
+    *, sandboxes: Sandboxes, templates: Templates, keys: Keys, domain: str, https_domain: str | None = None
+) -> ASGIApp:
+    """``domain``: what sandboxes' public names end with, told in each answer; ``https_domain`` is told to who
+    asks by the name ``api.<https_domain>``."""
     app = Starlette(
         routes=[
             Route("/health", _health, methods=["GET"]),
             Route("/metrics", _Metrics(keys).get, methods=["GET"]),
-            *SandboxRoutes(sandboxes, templates, keys, domain).routes(),
+            *SandboxRoutes(sandboxes, templates, keys, domain, https_domain).routes(),
         ],
         exception_handlers={kind: HANDLERS[kind] for kind in HANDLERS if kind is not Exception},
         middleware=[

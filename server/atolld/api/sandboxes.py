@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal, TypeVar
 from urllib.parse import unquote
 
@@ -34,14 +35,24 @@ from atolld.model.team import Team
 
 _T = TypeVar("_T")
 _LONGEST_REFRESH = 3600
+_START_HEADER = "Atoll-Start"
+"""``cold`` on a create: restore a sandbox even when a warm one waits."""
 
 
 class SandboxRoutes:
-    def __init__(self, sandboxes: Sandboxes, templates: Templates, keys: Keys, domain: str) -> None:
+    def __init__(
+        self,
+        sandboxes: Sandboxes,
+        templates: Templates,
+        keys: Keys,
+        domain: str,
+        https_domain: str | None = None,
+    ) -> None:
         self._sandboxes = sandboxes
         self._templates = templates
         self._keys = keys
-        self._domain = domain
+        self._plain_domain = domain
+        self._https_domain = https_domain
 
     def routes(self) -> list[Route]:
         return [
@@ -57,6 +68,12 @@ class SandboxRoutes:
             Route("/sandboxes/{sandbox_id}/refreshes", self.refresh, methods=["POST"]),
         ]
 
+    def _domain(self, request: Request) -> str:
+        """Whoever came by https gets names that are reached by https."""
+        if self._https_domain and request.headers.get("host", "").lower() == f"api.{self._https_domain}":
+            return self._https_domain
+        return self._plain_domain
+
     async def create_v1(self, request: Request) -> Response:
         return await self._create(request, version=1)
 
@@ -66,21 +83,23 @@ class SandboxRoutes:
     async def _create(self, request: Request, *, version: Literal[1, 2]) -> Response:
         team = await self._team(request)
         wanted = parse_new_sandbox(await _body(request, NewSandboxBody), version=version)
+        if request.headers.get(_START_HEADER) == "cold":
+            wanted = replace(wanted, may_claim=False)
         created = await self._sandboxes.create(team, wanted)
         timing = ", ".join(f"{name};dur={ms:.2f}" for name, ms in created.timings_ms.items())
-        return answer(encode_sandbox(created.record, self._domain), 201, {"Server-Timing": timing})
+        return answer(encode_sandbox(created.record, self._domain(request)), 201, {"Server-Timing": timing})
 
     async def connect(self, request: Request) -> Response:
         team = await self._team(request)
         body = await _body(request, ConnectBody)
         timeout = CONNECT_TIMEOUT if body.timeout is None else body.timeout
         record = await self._sandboxes.connect(team, _sandbox_id(request), timeout)
-        return answer(encode_sandbox(record, self._domain))
+        return answer(encode_sandbox(record, self._domain(request)))
 
     async def get(self, request: Request) -> Response:
         team = await self._team(request)
         record = await self._sandboxes.get(team, _sandbox_id(request))
-        return answer(encode_detail(record, self._domain))
+        return answer(encode_detail(record, self._domain(request)))
 
     async def list_v1(self, request: Request) -> Response:
         team = await self._team(request)

@@ -34,7 +34,8 @@ _SHORTEST_REFRESH = 15
 
 @dataclass(frozen=True, slots=True)
 class NewSandbox:
-    """What a caller asks for. ``timeout`` in seconds; ``secure``: the daemon inside wants a token."""
+    """What a caller asks for. ``timeout`` in seconds; ``secure``: the daemon inside wants a token;
+    ``may_claim``: a warm sandbox will do (``False`` is for measurements)."""
 
     template: str
     timeout: int
@@ -42,6 +43,7 @@ class NewSandbox:
     allow_internet: bool = True
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     envs: Mapping[str, str] = field(default_factory=dict[str, str])
+    may_claim: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,9 @@ class Sandboxes:
         resolved = await self._templates.resolve(team, wanted.template)
         record = self._new_record(team, wanted, resolved)
         await self._store.sandboxes.insert(record, limit=self._config.max_sandboxes)
-        running, timings_ms = await self._lives.start(record, _spec(record, resolved), wanted.timeout)
+        running, timings_ms = await self._lives.start(
+            record, _spec(record, resolved, wanted.may_claim), wanted.timeout
+        )
         seconds = self._clock.ticks() - began
         START_SECONDS.observe(seconds)
         SANDBOXES_STARTED.labels(resolved.name or record.template_id).inc()
@@ -212,7 +216,7 @@ class Sandboxes:
         await self._node.warm((build, build.manifest.resources, size) for build in builds)
 
 
-def _spec(record: SandboxRecord, resolved: Resolved) -> StartSpec:
+def _spec(record: SandboxRecord, resolved: Resolved, may_claim: bool) -> StartSpec:
     identity = Identity(
         sandbox_id=record.sandbox_id,
         template_id=record.template_id,
@@ -221,7 +225,7 @@ def _spec(record: SandboxRecord, resolved: Resolved) -> StartSpec:
         access_token=record.access_token,
         envs={**resolved.build.manifest.envs, **record.envs},
     )
-    return StartSpec(identity, record.resources, resolved.build, record.allow_internet)
+    return StartSpec(identity, record.resources, resolved.build, record.allow_internet, may_claim)
 
 
 def _not_found(sandbox_id: SandboxId) -> NotFound:

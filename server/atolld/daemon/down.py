@@ -10,13 +10,14 @@ from atolld.builds.artefacts import Artefacts
 from atolld.config import Config
 from atolld.daemon.lock import find_holder, hold_machine, stop_process
 from atolld.daemon.parts import open_house
+from atolld.telemetry import configure_logs
 
 _PATIENCE = 20.0
 
 
 def down(config: Config, *, as_json: bool) -> None:
     """Raises an :class:`~atolld.model.errors.AtollError` when a sandbox could not be ended."""
-    logging.basicConfig(level=logging.WARNING)
+    configure_logs(logging.WARNING)
     stopped = _stop_server(config)
     ended = asyncio.run(_end_sandboxes(config)) if _is_set_up(config) else 0
     if as_json:

@@ -19,7 +19,7 @@ from typing import Literal
 
 from atolld.model.errors import HostError
 
-Role = Literal["server", "set-up", "down"]
+Role = Literal["server", "down"]
 
 
 @dataclass(frozen=True, slots=True)

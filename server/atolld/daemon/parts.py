@@ -11,19 +11,17 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from atolld.builds.artefacts import Artefacts
+from atolld.builds.workshop import ensure_host_key
 from atolld.config import Config
 from atolld.control.clock import Clock
 from atolld.control.keys import Keys, ensure_credentials
 from atolld.control.sandboxes import Sandboxes
 from atolld.control.templates import Templates
-from atolld.daemon.lock import hold_machine
 from atolld.model.errors import HostError
 from atolld.model.routes import Routes
 from atolld.node import GuestClient, KernelSlots, Node, look_around
 from atolld.node.runtime.runsc import RunscRuntime
 from atolld.store import Store
-
-_SEED_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +53,13 @@ def build_node(config: Config) -> Node:
 
 @contextlib.asynccontextmanager
 async def open_node(config: Config) -> AsyncGenerator[Node]:
-    """A node for building templates; it needs the machine for itself, so no server may run."""
-    with hold_machine(config.home, "set-up"):
-        node = build_node(config)
+    """A node for building templates, in a state directory and a range of its own."""
+    node = build_node(config)
+    try:
         await node.open()
-        try:
-            yield node
-        finally:
-            await node.close()
+        yield node
+    finally:
+        await node.close()
 
 
 @contextlib.asynccontextmanager
@@ -88,16 +85,10 @@ def load_host_key(path: Path) -> Ed25519PrivateKey:
 
     Every snapshot has its public half in it: with another key, templates must be built anew.
     """
-    with contextlib.suppress(FileExistsError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(os.urandom(_SEED_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-    seed = path.read_bytes()
-    if len(seed) != _SEED_BYTES:
+    ensure_host_key(path)
+    try:
+        return Ed25519PrivateKey.from_private_bytes(path.read_bytes())
+    except ValueError as error:
         raise HostError(
             f"{path} is damaged: remove it, then `./atoll setup --rebuild base` and the other templates"
-        )
-    return Ed25519PrivateKey.from_private_bytes(seed)
+        ) from error

@@ -1,6 +1,7 @@
 """The server: one process, one event loop, one port.
 
-Start: lock, store, node, sandboxes (what the last server left), the API on its unix socket, last the port.
+Start: lock, store, node, sandboxes (what the last server left), the API on its unix socket, the port,
+last https before it.
 Stop (SIGTERM, SIGINT): the reverse. Sandboxes go on; the next server adopts them.
 """
 
@@ -17,7 +18,6 @@ from pathlib import Path
 
 import structlog
 import uvicorn
-import uvloop
 from starlette.types import ASGIApp
 
 from atolld.api import build_app
@@ -28,6 +28,7 @@ from atolld.daemon.ports import check_port, port_error
 from atolld.model.errors import HostError
 from atolld.proxy import FrontDoor
 from atolld.telemetry import SANDBOXES_RUNNING, configure_logs
+from atolld.tls import open_front
 
 _log = structlog.get_logger(__name__)
 
@@ -43,7 +44,8 @@ def serve(config: Config) -> None:
     configure_logs()
     with hold_machine(config.home, "server", config.url):
         check_port(config.host, config.port)
-        uvloop.run(_serve(config))
+        # Not uvloop: it cannot open the netlink sockets of pyroute2.
+        asyncio.run(_serve(config))
 
 
 async def _serve(config: Config) -> None:
@@ -52,6 +54,7 @@ async def _serve(config: Config) -> None:
         house = await stack.enter_async_context(open_house(config))
         await house.sandboxes.open()
         await stack.enter_async_context(open_skins(config, house))
+        await stack.enter_async_context(_https(config))
         _log.info("daemon.server.started", url=config.url, domain=config.domain, sandboxes=len(house.routes))
         await stop.wait()
         _log.info("daemon.server.stopping", sandboxes=len(house.routes))
@@ -62,11 +65,15 @@ async def open_skins(config: Config, house: House) -> AsyncGenerator[FrontDoor]:
     """The API on its unix socket, and the front door that leads to it and to the sandboxes."""
     SANDBOXES_RUNNING.set_function(lambda: len(house.routes))
     app = build_app(
-        sandboxes=house.sandboxes, templates=house.templates, keys=house.keys, domain=config.domain
+        sandboxes=house.sandboxes,
+        templates=house.templates,
+        keys=house.keys,
+        domain=config.domain,
+        https_domain=config.tls.domain,
     )
     api_socket = config.home / "run" / "api.sock"
     async with _api(app, api_socket):
-        door = FrontDoor(house.routes, [config.host, config.domain], api_socket)
+        door = FrontDoor(house.routes, [config.host, config.domain, config.tls.domain], api_socket)
         try:
             await door.start(config.host, config.port)
         except OSError as error:
@@ -75,6 +82,17 @@ async def open_skins(config: Config, house: House) -> AsyncGenerator[FrontDoor]:
             yield door
         finally:
             await door.stop(_GRACE)
+
+
+@contextlib.asynccontextmanager
+async def _https(config: Config) -> AsyncGenerator[None]:
+    """https before the front door, where it is wanted and this machine can."""
+    front = await open_front(config)
+    try:
+        yield
+    finally:
+        if front is not None:
+            await front.close(_GRACE)
 
 
 def _stop_on_signals() -> asyncio.Event:
@@ -129,6 +147,8 @@ def _unix_listener(path: Path) -> Generator[socket.socket]:
         before = os.umask(0o177)
         try:
             listener.bind(str(path))
+        except OSError as error:
+            raise HostError(f"{path} cannot be made ({error}): ATOLL_HOME may be too long") from error
         finally:
             os.umask(before)
         listener.listen(1024)

@@ -44,6 +44,8 @@ class StartSpec:
     resources: Resources
     build: Build
     allow_internet: bool = True
+    may_claim: bool = True
+    """``False``: restore one although a warm one waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ class Node:
         """Raises ``BuildDamaged``, ``CapacityUnavailable``, ``GuestUnresponsive`` or ``HostError``; nothing
         of
         the sandbox is left then."""
-        run = await self._claim(spec)
+        run = await self._claim(spec) if spec.may_claim else None
         if run is None:
             run = await self._restore(spec.build, spec.resources)
             await self._hand_over(run, spec)

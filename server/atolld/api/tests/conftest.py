@@ -103,7 +103,11 @@ def check_answer(method: str, path: str, response: httpx.Response) -> None:
 @pytest.fixture
 def app(house: Any) -> Any:
     return build_app(
-        sandboxes=house.sandboxes, templates=house.templates, keys=house.keys, domain=house.config.domain
+        sandboxes=house.sandboxes,
+        templates=house.templates,
+        keys=house.keys,
+        domain=house.config.domain,
+        https_domain=house.config.tls.domain,
     )
 
 

@@ -34,6 +34,16 @@ async def test_v2_create_is_secured_and_lives_five_minutes(client: Any, house: A
     assert record.deadline.at - house.clock.now() == timedelta(seconds=300)
 
 
+async def test_who_comes_by_https_gets_names_of_https(client: Any) -> None:
+    https = {"Host": "API.atoll.localhost:8443"}
+    created = await client.post("/v2/sandboxes", json={"templateID": "base"}, headers=https)
+    assert created.json()["domain"] == "atoll.localhost:8443"
+    path = f"/sandboxes/{created.json()['sandboxID']}"
+    assert (await client.get(path, headers=https)).json()["domain"] == "atoll.localhost:8443"
+    for other in ("api.example.org", "atoll.localhost:8600"):
+        assert (await client.get(path, headers={"Host": other})).json()["domain"] == "atoll.localhost:8600"
+
+
 async def test_v1_create_is_open_unless_secure_and_lives_fifteen_seconds(client: Any, house: Any) -> None:
     response = await client.post("/sandboxes", json={"templateID": "base"})
     assert response.status_code == 201
@@ -324,6 +334,21 @@ async def test_a_full_machine_may_be_asked_again(client: Any, house: Any, monkey
     assert response.status_code == 503
     assert response.headers["Retry-After"] == "1"
     assert response.json()["error_code"] == "sandbox_capacity_unavailable"
+
+
+async def test_a_measurement_may_refuse_the_warm_one(client: Any, house: Any, monkeypatch: Any) -> None:
+    seen: list[bool] = []
+    start = house.machine.node.start
+
+    async def spy(spec: Any) -> Any:
+        seen.append(spec.may_claim)
+        return await start(spec)
+
+    monkeypatch.setattr(house.machine.node, "start", spy)
+    for headers in ({}, {"Atoll-Start": "cold"}):
+        response = await client.post("/v2/sandboxes", json={"templateID": "base"}, headers=headers)
+        assert response.status_code == 201
+    assert seen == [True, False]
 
 
 async def test_a_surprise_is_answered_without_its_details(client: Any, house: Any, monkeypatch: Any) -> None:

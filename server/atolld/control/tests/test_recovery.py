@@ -59,7 +59,8 @@ async def test_a_killed_server_finds_its_sandboxes_again(open_house: Any, clock:
     await first.machine.runtime.destroy(gone_slot.name)
     await clock.advance(40)
 
-    second = await open_house(FakeMachine(first.config.home, first.machine.runtime))
+    machine = FakeMachine(first.config.home, first.machine.runtime, first.machine.guest.port)
+    second = await open_house(machine)
     assert await second.sandboxes.get(second.team, kept) == record
     assert second.routes.get(kept) == route
     row = await second.store.sandboxes.get(gone)

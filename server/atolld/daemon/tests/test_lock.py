@@ -37,7 +37,7 @@ def test_a_second_one_is_told_who_has_it(tmp_path: Path) -> None:
         with pytest.raises(HostError, match=rf"process {os.getpid()}, http://here.*atoll down"):
             hold_machine(tmp_path, "server").__enter__()
     assert find_holder(tmp_path) is None
-    with hold_machine(tmp_path, "set-up"), pytest.raises(HostError, match="set-up is at work"):
+    with hold_machine(tmp_path, "down"), pytest.raises(HostError, match="down is at work"):
         hold_machine(tmp_path, "server").__enter__()
 
 

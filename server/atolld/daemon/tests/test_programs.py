@@ -41,6 +41,10 @@ def test_down_where_nothing_was_set_up(tmp_path: Path) -> None:
         (("nothing",), {}, 2, "python -m atolld"),
         (("serve", "--fast"), {}, 1, "unknown argument '--fast'"),
         (("serve",), {"ATOLL_PORT": "x"}, 1, "ATOLL_PORT='x'"),
+        (("serve", "--domain"), {}, 1, "--domain needs a value"),
+        (("serve", "--tls-port=x"), {}, 1, "ATOLL_TLS_PORT='x'"),
+        (("serve", "--no-tls", "--cert", "c.pem"), {}, 1, "ATOLL_TLS_KEY"),
+        (("trust", "--force"), {}, 1, "unknown argument '--force'"),
     ],
 )
 def test_a_wrong_command_is_told_without_a_traceback(
