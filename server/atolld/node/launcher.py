@@ -144,7 +144,8 @@ class Launcher:
         return ContainerSpec(
             name=slot.name,
             directory=slot.directory,
-            root_image=root_path,
+            # A checkpoint is restored only with the very path it was taken with: the real one, not a link's.
+            root_image=root_path.resolve(),
             resources=resources,
             link=slot.link,
             cgroup_path=slot.cgroup_path,
