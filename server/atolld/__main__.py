@@ -1,7 +1,9 @@
 """``python -m atolld``: the machine's part of Atoll.
 
-serve               the server, in the foreground
+serve               the server, in the foreground; --domain NAME[:PORT], --tls-port PORT, --no-tls,
+                    --cert FILE --key FILE, --acme FILE
 down [--json]       stop the server and every sandbox
+trust [--remove]    our certificate authority in the system's store, for https; --json
 setup, doctor, uninstall …    see ``--help`` of each
 """
 
@@ -9,7 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from atolld.config import read_config
 from atolld.model.errors import AtollError
@@ -31,11 +33,46 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _serve(arguments: Sequence[str]) -> int:
-    _refuse(arguments, ())
     from atolld.daemon.serve import serve
 
-    serve(read_config(os.environ))
+    serve(read_config(_serve_settings(arguments, os.environ)))
     return 0
+
+
+_SERVE_OPTIONS = {
+    "--domain": "ATOLL_DOMAIN",
+    "--tls-port": "ATOLL_TLS_PORT",
+    "--cert": "ATOLL_TLS_CERT",
+    "--key": "ATOLL_TLS_KEY",
+    "--acme": "ATOLL_TLS_ACME",
+}
+
+
+def _serve_settings(arguments: Sequence[str], environ: Mapping[str, str]) -> Mapping[str, str]:
+    """``environ`` with what the options say; whoever gives one of them wants https or an error."""
+    settings, rest = dict(environ), list(arguments)
+    while rest:
+        option, _, value = rest.pop(0).partition("=")
+        if option == "--no-tls":
+            settings["ATOLL_TLS"] = "off"
+            continue
+        _refuse([option], list(_SERVE_OPTIONS))
+        value = value or (rest.pop(0) if rest else "")
+        if not value:
+            raise AtollError(f"{option} needs a value: `./atoll serve --help`")
+        settings[_SERVE_OPTIONS[option]] = value
+        settings.setdefault("ATOLL_TLS", "on")
+    return settings
+
+
+def _trust(arguments: Sequence[str]) -> int:
+    _refuse(arguments, ("--json", "--remove"))
+    import asyncio
+
+    from atolld.tls.trust import run
+
+    config = read_config(os.environ)
+    return asyncio.run(run(config, os.environ, remove="--remove" in arguments, as_json="--json" in arguments))
 
 
 def _down(arguments: Sequence[str]) -> int:
@@ -53,13 +90,32 @@ def _setup(arguments: Sequence[str]) -> int:
     return run(arguments, open_node)
 
 
+def _doctor(arguments: Sequence[str]) -> int:
+    from atolld.daemon.parts import open_node
+    from atolld.setup.doctor import run
+
+    return run(arguments, open_node)
+
+
+def _uninstall(arguments: Sequence[str]) -> int:
+    from atolld.daemon.down import down
+    from atolld.setup.uninstall import run
+
+    return run(arguments, lambda config: down(config, as_json=False))
+
+
 def _refuse(arguments: Sequence[str], known: Sequence[str]) -> None:
     unknown = [argument for argument in arguments if argument not in known]
     if unknown:
         raise AtollError(f"unknown argument {unknown[0]!r}: `./atoll --help` lists what there is")
 
 
-_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"serve": _serve, "down": _down, "setup": _setup}
+_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "serve": _serve,
+    "down": _down,
+    "setup": _setup,
+    "trust": _trust,
+}
 
 
 if __name__ == "__main__":

@@ -107,9 +107,18 @@ def serve(context: typer.Context) -> None:
     """Run the server in the foreground. Ctrl-C stops it; its sandboxes go on, and the next server finds them.
 
     \b
+    Options, for https; without any, it is served at atoll.localhost:8443 where Caddy is installed:
+      --domain NAME[:PORT]      https://api.NAME and https://<port>-<sandbox>.NAME
+      --tls-port PORT           where it listens
+      --cert FILE --key FILE    a certificate of yours for NAME and *.NAME
+      --acme FILE               who issues one (TOML; needs a Caddy with your DNS provider)
+      --no-tls                  no https
+
+    \b
     Examples:
       ./atoll serve
       ATOLL_PORT=8700 ./atoll serve
+      ./atoll serve --domain sandbox.example.org --cert full.pem --key key.pem
     """
     _hand_over("serve", context)
 
@@ -125,8 +134,23 @@ def down(context: typer.Context) -> None:
     _hand_over("down", context)
 
 
+@app.command(context_settings=PASSED_ON)
+def trust(context: typer.Context) -> None:
+    """Make this machine trust the server's https, and say what Python, Node and browsers need.
+
+    `--remove` undoes it, `--json` prints JSON.
+
+    \b
+    Examples:
+      ./atoll trust
+      ./atoll trust --remove
+    """
+    _hand_over("trust", context)
+
+
 @app.command()
 def env(
+    domain: Annotated[bool, typer.Option("--domain", help="By https and the domain alone.")] = False,
     unset: Annotated[bool, typer.Option("--unset", help="Print the line that undoes it.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -135,13 +159,14 @@ def env(
     \b
     Examples:
       eval "$(./atoll env)"
+      eval "$(./atoll env --domain)"
       eval "$(./atoll env --unset)"
       ./atoll env --json
     """
     from atoll.cli.environment import print_environment
     from atoll.cli.settings import read_settings
 
-    print_environment(read_settings(), unset, as_json)
+    print_environment(read_settings(), domain, unset, as_json)
 
 
 @app.command(context_settings=PASSED_ON)

@@ -32,6 +32,30 @@ def test_env_prints_json_and_takes_back(home: Path, atoll: Command) -> None:
     assert shlex.split(atoll("env", "--unset").out) == ["unset", *values]
 
 
+def test_env_by_domain_tells_what_https_needs(home: Path, atoll: Command) -> None:
+    bundle = str(home / "tls/bundle.pem")
+    announcement = home / "run/tls.json"
+    announcement.parent.mkdir(exist_ok=True)
+    announcement.write_text(json.dumps({"domain": "atoll.localhost:8443", "bundle": bundle, "root": "r"}))
+    assert json.loads(atoll("env", "--domain", "--json").out) == {
+        "E2B_API_KEY": KEY,
+        "E2B_DOMAIN": "atoll.localhost:8443",
+        "SSL_CERT_FILE": bundle,
+        "REQUESTS_CA_BUNDLE": bundle,
+        "NODE_EXTRA_CA_CERTS": bundle,
+    }
+    assert atoll("env", "--domain").out.splitlines()[-1] == "unset E2B_API_URL E2B_SANDBOX_URL"
+    announcement.write_text(json.dumps({"domain": "sandbox.example.org", "bundle": None, "root": None}))
+    values = json.loads(atoll("env", "--domain", "--json").out)
+    assert values == {"E2B_API_KEY": KEY, "E2B_DOMAIN": "sandbox.example.org"}
+
+
+def test_env_by_domain_without_https_says_why(home: Path, atoll: Command) -> None:
+    ended = atoll("env", "--domain")
+    assert (ended.code, ended.out) == (1, "")
+    assert "https" in ended.err
+
+
 def test_env_without_a_key_prints_nothing_to_evaluate(home: Path, atoll: Command) -> None:
     (home / "credentials").unlink()
     ended = atoll("env")
@@ -79,6 +103,8 @@ def test_loopback(url: str, expected: bool) -> None:
     "arguments",
     [
         ("serve",),
+        ("serve", "--domain", "x.example", "--tls-port=8443"),
+        ("trust", "--remove"),
         ("down",),
         ("doctor", "--json"),
         ("setup", "--all"),
