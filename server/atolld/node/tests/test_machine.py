@@ -25,7 +25,7 @@ from atolld.model.sandbox import EndReason, Identity, Resources, SandboxId
 from atolld.model.template import Build, Manifest, StoredFile
 from atolld.node import GuestClient, Node, StartSpec, Surroundings
 from atolld.node.inventory import Inventory, take_inventory
-from atolld.node.linux import firewall, netns
+from atolld.node.linux import cgroup, firewall, netns
 from atolld.node.runtime.protocol import CHECKPOINT_FILES
 from atolld.node.runtime.runsc import RunscRuntime
 from atolld.node.slots import KernelSlots
@@ -143,10 +143,10 @@ async def test_a_sandbox_over_its_memory_limit_ends_with_that_reason(machine: Ma
     told: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
     machine.node.on_end = lambda sandbox_id, reason, words: told.set_result(reason)
     await machine.start(await machine.build(), "i1")
-    # Files in memory belong to no process that the daemon inside could end.
-    await machine.node.start_process(
-        SandboxId("i1"), process.Start("/bin/probe", ["fill", "/dev/shm/a", "900"])
-    )
+    # The daemon inside ends what is greedy in time, as long as the limit is where it believes it to be.
+    (slot,) = (machine.home / "run" / "sandboxes").iterdir()
+    await asyncio.to_thread(cgroup.set_memory_limit, f"{cgroup.PARENT}/{slot.name}", 48)
+    await machine.node.start_process(SandboxId("i1"), process.Start("/bin/probe", ["eat", "100"]))
     assert await asyncio.wait_for(told, 60) is EndReason.MEMORY_LIMIT
     assert machine.node.running() == {}
 
