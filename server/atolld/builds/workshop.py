@@ -1,8 +1,8 @@
 """Where templates are built: a node beside the server's, so that a build disturbs no sandbox that runs.
 
 Two nodes on one state directory, or on one range of addresses, would take each other's sandboxes for
-left-overs. The workshop has a directory of its own, which borrows the binaries and the host's key, and a small
-range just above the server's.
+left-overs. The workshop has a directory of its own, which borrows the binaries and the host's key, and a
+small range just above the server's.
 """
 
 from __future__ import annotations
