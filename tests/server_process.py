@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 
 MACHINE_HOME = Path(os.environ.get("ATOLL_HOME", "/var/lib/atoll"))
-SHARED_ARTEFACTS = ("bin", "roots", "templates")
+SHARED_ARTEFACTS = ("bin", "cache", "roots", "templates")
 TEST_NETWORK = "10.215.0.0/18"
 
 
