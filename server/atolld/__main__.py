@@ -33,9 +33,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _serve(arguments: Sequence[str]) -> int:
+    config = read_config(_serve_settings(arguments, os.environ))
     from atolld.daemon.serve import serve
 
-    serve(read_config(_serve_settings(arguments, os.environ)))
+    serve(config)
     return 0
 
 
@@ -114,6 +115,8 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "serve": _serve,
     "down": _down,
     "setup": _setup,
+    "doctor": _doctor,
+    "uninstall": _uninstall,
     "trust": _trust,
 }
 
