@@ -24,7 +24,7 @@ const version = "0.6.13"
 func main() {
 	port := flag.Int("port", 49983, "TCP port to listen on")
 	hostKey := flag.String("host-key", "", "base64 of the host's Ed25519 public key; without it host-only routes are open (tests)")
-	maxTasks := flag.Int("max-tasks", 2000, "processes and threads that may run; keep it below the sandbox's pids limit")
+	maxProcesses := flag.Int("max-processes", 300, "processes that may run inside (and three times as many threads); the host's pids limit must be ten times as high")
 	showVersion := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
 	if *showVersion {
@@ -33,12 +33,12 @@ func main() {
 	}
 	log.SetFlags(log.LstdFlags | log.LUTC)
 	log.SetPrefix("envd: ")
-	if err := run(*port, *hostKey, *maxTasks); err != nil {
+	if err := run(*port, *hostKey, *maxProcesses); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(port int, encodedKey string, maxTasks int) error {
+func run(port int, encodedKey string, maxProcesses int) error {
 	key, err := identity.ParseHostKey(encodedKey)
 	if err != nil {
 		return err
@@ -54,6 +54,6 @@ func run(port int, encodedKey string, maxTasks int) error {
 	return server.Serve(port, server.Handler(store, server.Options{
 		HostKey: key,
 		Root:    identity.Root{Path: "/", Machine: os.Getpid() == 1},
-		Version: version, EventsFile: events.File, MaxTasks: maxTasks,
+		Version: version, EventsFile: events.File, MaxProcesses: maxProcesses,
 	}))
 }

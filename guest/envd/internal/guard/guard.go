@@ -34,12 +34,17 @@ type Guard struct {
 	children Children
 	log      *events.Log
 	limits   limits
+	exact    bool // sysinfo's free memory is all that is available
 	warned   time.Time
 }
 
-// New makes a guard over all memory the sandbox sees and at most maxTasks tasks (threads count).
-func New(commands Commands, children Children, log *events.Log, maxTasks int) *Guard {
-	return &Guard{commands: commands, children: children, log: log, limits: newLimits(metrics.ReadMemory().Total, maxTasks)}
+// New makes a guard over all memory the sandbox sees.
+func New(commands Commands, children Children, log *events.Log, most Most) *Guard {
+	memory := metrics.ReadMemory()
+	return &Guard{
+		commands: commands, children: children, log: log, limits: newLimits(memory.Total, most),
+		exact: memory.Free == memory.Available, // only a kernel without a cache to reclaim says so: gVisor
+	}
 }
 
 // Run watches for good.
@@ -55,15 +60,25 @@ func (g *Guard) Run() {
 // look acts if it must, and says when to look again.
 func (g *Guard) look() time.Duration {
 	var system unix.Sysinfo_t
-	if unix.Sysinfo(&system) == nil && int(system.Procs) > g.limits.tasks {
-		g.endSwarm(int(system.Procs))
+	if unix.Sysinfo(&system) != nil {
+		return longestGap
 	}
-	available := metrics.ReadMemory().Available
+	g.checkCount(int(system.Procs))
+	available := g.available(&system)
 	if available >= g.limits.reserve {
 		return g.limits.nextLook(available)
 	}
 	g.endLargest(available)
 	return shortestGap
+}
+
+// available is the memory left. gVisor's meminfo lags behind what programs touch, as it must scan for it;
+// its sysinfo is exact and costs nothing. Elsewhere sysinfo knows nothing of caches, and meminfo is exact.
+func (g *Guard) available(system *unix.Sysinfo_t) uint64 {
+	if g.exact {
+		return system.Freeram * uint64(system.Unit)
+	}
+	return metrics.ReadMemory().Available
 }
 
 func (g *Guard) endLargest(available uint64) {
@@ -84,15 +99,46 @@ func (g *Guard) endLargest(available uint64) {
 	g.log.Add(events.Event{Type: events.MemoryLimit, Message: message, PID: victim.pid, Command: command})
 }
 
-func (g *Guard) endSwarm(tasks int) {
-	family, ok := g.limits.pickTasks(survey(g.commands.Roots()))
-	if !ok {
+// checkCount acts when there are too many processes, or threads.
+func (g *Guard) checkCount(tasks int) {
+	if tasks <= g.limits.processes {
 		return
 	}
-	message := fmt.Sprintf("process limit exceeded (%d of %d processes and threads)", tasks, g.limits.tasks)
+	processes := proctable.Count()
+	switch {
+	case processes > g.limits.processes:
+		g.endSwarm(processes)
+	case tasks > g.limits.tasks:
+		g.endLargestFamily(fmt.Sprintf("process limit exceeded (%d of %d threads)", tasks, g.limits.tasks))
+	}
+}
+
+// endSwarm must be quick: a fork bomb grows while it is looked at, and each look at a process waits for the
+// same lock as its forks. So a sample decides, and the group is killed with one call at a time.
+func (g *Guard) endSwarm(processes int) {
+	message := fmt.Sprintf("process limit exceeded (%d of %d processes)", processes, g.limits.processes)
+	leader, session, ok := swarm(proctable.Sample(sampleSize))
+	if !ok {
+		g.endLargestFamily(message)
+		return
+	}
+	g.endFamily(session, message, func() {
+		proctable.KillGroup(leader)
+		proctable.KillTree(session)
+	})
+}
+
+func (g *Guard) endLargestFamily(message string) {
+	family, ok := g.limits.pickTasks(survey(g.commands.Roots()))
+	if ok {
+		g.endFamily(family, message, func() { proctable.KillTree(family) })
+	}
+}
+
+func (g *Guard) endFamily(family int, message string, kill func()) {
 	command := commandOf(family)
 	g.commands.Blame(family, message)
-	proctable.KillTree(family)
+	kill()
 	g.log.Add(events.Event{Type: events.ProcessLimit, Message: message, PID: family, Command: command})
 }
 
@@ -108,7 +154,7 @@ func (g *Guard) warn(message string) {
 // awaitGone gives the kernel a second to take the victim's memory back, so that no second one is ended for it.
 func awaitGone(pid int) {
 	for range 100 {
-		if residentSize(pid) == 0 {
+		if proctable.Resident(pid) == 0 {
 			return
 		}
 		time.Sleep(shortestGap)

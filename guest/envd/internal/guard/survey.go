@@ -8,8 +8,6 @@ import (
 	"atoll.dev/envd/internal/proctable"
 )
 
-var pageSize = uint64(os.Getpagesize())
-
 // survey lists every process but ours, with the command it belongs to.
 func survey(roots []int) []proc {
 	entries := proctable.Read()
@@ -33,7 +31,7 @@ func survey(roots []int) []proc {
 			}
 			of = e.Session
 		}
-		procs = append(procs, proc{pid: e.PID, family: of, rss: residentSize(e.PID), tasks: max(e.Threads, 1)})
+		procs = append(procs, proc{pid: e.PID, family: of, rss: proctable.Resident(e.PID), tasks: max(e.Threads, 1)})
 	}
 	return procs
 }
@@ -53,20 +51,6 @@ func descends(entries []proctable.Entry, e proctable.Entry, ancestor int) bool {
 		}
 	}
 	return false
-}
-
-// residentSize reads /proc/<pid>/statm: size resident shared …, in pages. Zero when the process is gone.
-func residentSize(pid int) uint64 {
-	content, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/statm")
-	if err != nil {
-		return 0
-	}
-	fields := strings.Fields(string(content))
-	if len(fields) < 2 {
-		return 0
-	}
-	pages, _ := strconv.ParseUint(fields[1], 10, 64)
-	return pages * pageSize
 }
 
 func commandOf(pid int) string {

@@ -3,6 +3,8 @@ package guard
 import (
 	"fmt"
 	"time"
+
+	"atoll.dev/envd/internal/proctable"
 )
 
 const mib = 1 << 20
@@ -11,8 +13,17 @@ const mib = 1 << 20
 type limits struct {
 	memory  uint64 // all there is
 	reserve uint64 // what must stay free
-	tasks   int
+	Most
 }
+
+// Most is how many may run. A process costs the host about four of the sandbox's pids, a thread one or two, and
+// running out of those ends the sandbox.
+type Most struct {
+	processes, tasks int
+}
+
+// NewMost takes the number of processes; three times as many threads are allowed.
+func NewMost(processes int) Most { return Most{processes, 3 * processes} }
 
 const (
 	// fastest is more memory per second than a sandbox's programs can touch.
@@ -22,8 +33,8 @@ const (
 )
 
 // newLimits reserves 1/32 of the memory, within 16 and 128 MiB.
-func newLimits(memory uint64, tasks int) limits {
-	return limits{memory: memory, reserve: min(max(memory/32, 16*mib), 128*mib), tasks: tasks}
+func newLimits(memory uint64, most Most) limits {
+	return limits{memory: memory, reserve: min(max(memory/32, 16*mib), 128*mib), Most: most}
 }
 
 // nextLook is soon enough to act before the reserve is used up.
@@ -82,4 +93,18 @@ func (l limits) pickTasks(procs []proc) (family int, ok bool) {
 		}
 	}
 	return family, most >= l.tasks/4
+}
+
+// sampleSize is enough to see a swarm: it has more than half of the processes.
+const sampleSize = 24
+
+// swarm gives the process group that half of a sample is in.
+func swarm(sample []proctable.Entry) (leader, session int, ok bool) {
+	groups := map[int]int{}
+	for _, e := range sample {
+		if groups[e.Group]++; 2*groups[e.Group] > len(sample) {
+			leader, session = e.Group, e.Session
+		}
+	}
+	return leader, session, leader > 1
 }

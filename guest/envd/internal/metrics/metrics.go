@@ -103,7 +103,7 @@ func readCPU() cpuTimes {
 }
 
 // Memory is what the sandbox sees of its memory, in bytes.
-type Memory struct{ Total, Available, Cached uint64 }
+type Memory struct{ Total, Free, Available, Cached uint64 }
 
 // Used is what is neither free nor could be freed at once.
 func (m Memory) Used() uint64 { return m.Total - min(m.Available, m.Total) }
@@ -116,7 +116,7 @@ func ReadMemory() Memory {
 		return memory
 	}
 	defer file.Close()
-	wanted := map[string]*uint64{"MemTotal:": &memory.Total, "MemAvailable:": &memory.Available, "Cached:": &memory.Cached}
+	wanted := map[string]*uint64{"MemTotal:": &memory.Total, "MemFree:": &memory.Free, "MemAvailable:": &memory.Available, "Cached:": &memory.Cached}
 	lines := bufio.NewScanner(file)
 	for lines.Scan() {
 		fields := strings.Fields(lines.Text())

@@ -16,6 +16,8 @@ const (
 // and process 1 are spared.
 func KillTree(root int) {
 	spare := map[int]bool{os.Getpid(): true, 1: true, 0: true}
+	// One call stops a whole swarm, where looking for it takes a while.
+	_ = syscall.Kill(-root, syscall.SIGSTOP)
 	members := stopTree(root, spare)
 	_ = syscall.Kill(-root, syscall.SIGKILL)
 	signalAll(members, syscall.SIGKILL)
@@ -26,6 +28,16 @@ func KillTree(root int) {
 		}
 		signalAll(left, syscall.SIGKILL)
 		time.Sleep(20 * time.Millisecond) // the kernel takes a killed process off the table a moment later
+	}
+}
+
+// KillGroup ends a process group that may be forking: it kills until nobody is left, about a second long.
+func KillGroup(leader int) {
+	for range 200 {
+		if syscall.Kill(-leader, syscall.SIGKILL) != nil {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
 	}
 }
 

@@ -4,7 +4,10 @@ package proctable
 import (
 	"bytes"
 	"os"
+	"slices"
 	"strconv"
+
+	"golang.org/x/sys/unix"
 )
 
 // Entry is one process.
@@ -15,27 +18,61 @@ type Entry struct {
 }
 
 // Read lists all processes. A process that ends meanwhile is left out.
-func Read() []Entry {
+func Read() []Entry { return readEach(pids(), 1) }
+
+// Count is the number of processes.
+func Count() int { return len(pids()) }
+
+// Sample lists about n processes, spread over all.
+func Sample(n int) []Entry {
+	all := pids()
+	return readEach(all, max(len(all)/n, 1))
+}
+
+func readEach(names []string, stride int) []Entry {
+	buffer := make([]byte, 1024)
+	entries := make([]Entry, 0, len(names)/stride+1)
+	for i := 0; i < len(names); i += stride {
+		if entry, ok := parseStat(readSmall("/proc/"+names[i]+"/stat", buffer)); ok {
+			entries = append(entries, entry)
+		}
+	}
+	return entries
+}
+
+func pids() []string {
 	dir, err := os.Open("/proc")
 	if err != nil {
 		return nil
 	}
 	defer dir.Close()
 	names, _ := dir.Readdirnames(-1)
-	entries := make([]Entry, 0, len(names))
-	for _, name := range names {
-		if name[0] < '0' || name[0] > '9' {
-			continue
-		}
-		stat, err := os.ReadFile("/proc/" + name + "/stat")
-		if err != nil {
-			continue
-		}
-		if entry, ok := parseStat(stat); ok {
-			entries = append(entries, entry)
-		}
+	return slices.DeleteFunc(names, func(name string) bool { return name[0] < '0' || name[0] > '9' })
+}
+
+// readSmall takes three system calls where os.ReadFile takes six: it matters in a swarm of processes.
+func readSmall(path string, buffer []byte) []byte {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
 	}
-	return entries
+	defer unix.Close(fd)
+	n, err := unix.Read(fd, buffer)
+	if err != nil || n < 0 {
+		return nil
+	}
+	return buffer[:n]
+}
+
+// Resident is how many bytes of memory a process holds; zero when it is gone. Shared pages count.
+func Resident(pid int) uint64 {
+	// statm: size resident shared …, in pages.
+	fields := bytes.Fields(readSmall("/proc/"+strconv.Itoa(pid)+"/statm", make([]byte, 256)))
+	if len(fields) < 2 {
+		return 0
+	}
+	pages, _ := strconv.ParseUint(string(fields[1]), 10, 64)
+	return pages * uint64(os.Getpagesize())
 }
 
 // threadsField is num_threads, the 20th of proc(5), counted from the state.

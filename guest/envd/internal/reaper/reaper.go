@@ -3,6 +3,7 @@
 package reaper
 
 import (
+	"errors"
 	"os"
 	"os/signal"
 	"sync"
@@ -50,23 +51,28 @@ func (r *Reaper) Spawn(path string, argv []string, attr *syscall.ProcAttr) (int,
 }
 
 func (r *Reaper) reap() {
+	for r.reapOne() {
+	}
+}
+
+// reapOne holds the lock for one child only: in a storm of dying orphans others want it too.
+func (r *Reaper) reapOne() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for {
-		var status syscall.WaitStatus
-		pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, nil)
-		if err == syscall.EINTR {
-			continue
-		}
-		if err != nil || pid <= 0 {
-			r.any = err == nil // ECHILD: none is left
-			return
-		}
-		if done, ok := r.waiting[pid]; ok {
-			delete(r.waiting, pid)
-			done <- status
-		}
+	var status syscall.WaitStatus
+	pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, nil)
+	if errors.Is(err, syscall.EINTR) {
+		return true
 	}
+	if err != nil || pid <= 0 {
+		r.any = err == nil // ECHILD: none is left
+		return false
+	}
+	if done, ok := r.waiting[pid]; ok {
+		delete(r.waiting, pid)
+		done <- status
+	}
+	return true
 }
 
 // Any says whether any process but ours lives.

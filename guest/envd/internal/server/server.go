@@ -27,8 +27,8 @@ type Options struct {
 	Version string
 	// EventsFile is where services inside find events; empty for none.
 	EventsFile string
-	// MaxTasks is how many processes and threads may run; 0 leaves the sandbox unguarded.
-	MaxTasks int
+	// MaxProcesses may run inside; 0 leaves the sandbox unguarded.
+	MaxProcesses int
 }
 
 // Handler builds every service and the one handler in front of them, and starts the guard.
@@ -57,8 +57,8 @@ func Handler(store *identity.Store, options Options) http.Handler {
 	commands.Register(guarded)
 	log := events.NewLog(options.EventsFile)
 	guarded.Handle("GET /events", log)
-	if options.MaxTasks > 0 {
-		go guard.New(commands, reaper.System(), log, options.MaxTasks).Run()
+	if options.MaxProcesses > 0 {
+		go guard.New(commands, reaper.System(), log, guard.NewMost(options.MaxProcesses)).Run()
 	}
 
 	open.Handle("/", access.Require(store, guarded))
