@@ -21,7 +21,7 @@ from atolld.builds.artefacts import Artefacts
 from atolld.builds.files import replace_text, sync, unfinished
 from atolld.builds.keys import hash_file
 from atolld.builds.roots import Root
-from atolld.builds.templates import TemplateRecipe
+from atolld.builds.templates import TEMPLATES, TemplateRecipe
 from atolld.builds.tools import Report, run_tool
 from atolld.builds.workshop import ensure_host_key, open_workshop
 from atolld.config import Config
@@ -83,6 +83,10 @@ class Builder:
             sync(directory.parent)
         self._remove_superseded(template, manifest)
         return manifest
+
+    def used_images(self) -> set[str]:
+        """The root images that builds stand on, by file name."""
+        return {manifest.root_image for template in TEMPLATES.values() for manifest in self._builds(template)}
 
     def forget(self, template: TemplateRecipe) -> None:
         """Removes the template's builds; sandboxes that run of them go on."""

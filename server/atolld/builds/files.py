@@ -4,9 +4,28 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+
+_UNFINISHED = ".unfinished"
+_SCRATCH = "making-"
+_PLACES = ("bin", "roots", "cache/trees", "templates/*")
+
+
+@contextmanager
+def scratch(home: Path) -> Generator[Path]:
+    """A directory for what is soon moved elsewhere, on the disk of the state directory."""
+    with tempfile.TemporaryDirectory(dir=home, prefix=_SCRATCH) as directory:
+        yield Path(directory)
+
+
+def remove_leftovers(home: Path) -> None:
+    """What killed set-ups left half-made. Whoever calls holds the set-up's lock."""
+    patterns = (f"{_SCRATCH}*", *(f"{place}/*{_UNFINISHED}" for place in _PLACES))
+    for path in (path for pattern in patterns for path in home.glob(pattern)):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager
@@ -15,7 +34,7 @@ def unfinished(path: Path) -> Generator[Path]:
 
     What a killed run left there goes too, so only one may be making ``path``: callers hold the set-up's lock.
     """
-    work = path.with_name(path.name + ".unfinished")
+    work = path.with_name(path.name + _UNFINISHED)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:

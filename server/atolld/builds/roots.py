@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from atolld.model.template import StoredFile
 
 _RECIPES = Path(__file__).parent / "recipes"
 _IMAGE_FORMAT = "1"
+_FRESH = 600.0
+"""Seconds an image may lie there before a template uses it."""
 _BASE_PACKAGES = """
     ca-certificates curl git iproute2 libnss-myhostname nodejs npm procps python3 python3-pip python3-venv
     sudo wget
@@ -151,6 +154,19 @@ class Roots:
             await run_tool(["sync", "--file-system", made], report=report)
             made.rename(self.tree_path(recipe))
 
+    def prune(self, used: Collection[str]) -> None:
+        """Removes images that are neither in ``used`` (file names) nor ours nor fresh, and all trees but the
+        newest two of each recipe: another clone, or an older checkout, may want them soon."""
+        ours = {f"{name}-{key}" for name, key in self._tree_keys.items()}
+        for image in (self.home / "roots").glob("*.erofs"):
+            if image.name not in used and image.stat().st_mtime < time.time() - _FRESH:
+                image.with_suffix(".json").unlink(missing_ok=True)
+                image.unlink()
+        for recipe in RECIPES.values():
+            trees = [path for path in self._trees.glob(f"{recipe.name}-*") if path.name not in ours]
+            for tree in sorted(trees, key=lambda path: path.stat().st_ctime)[:-1]:
+                shutil.rmtree(tree, ignore_errors=True)
+
     def forget(self, recipe: Recipe, *, with_tree: bool) -> None:
         """Removes the recipe's images, and all that is kept to make them when ``with_tree``."""
         for path in (self.home / "roots").glob(f"{recipe.name}-*"):
@@ -181,23 +197,34 @@ class Roots:
         return root
 
     async def _bootstrap(self, recipe: Recipe, work: Path, report: Report) -> Path:
+        sources = plan_sources(_host_release(), host_sources(), self.mirror)
+        if shutil.which("mmdebstrap") is None:
+            return await self._bootstrap_slowly(recipe, work, sources, report)
         tree = work / "tree"
         command = ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(recipe.packages)}"]
         command += [f"--dpkgopt={option}" for option in _DPKG_OPTIONS]
         command += [f"--aptopt={option}" for option in plan_options(await _apt_settings())]
         command += ['--customize-hook=chroot "$1" sh < "$ATOLL_RECIPE"', SUITE, str(tree)]
-        sources = plan_sources(_host_release(), host_sources(), self.mirror)
         stdin = None
         if sources:
             command.append("-")
             stdin = "\n".join([*sources, ""]).encode()
-        env = {
-            **os.environ,
-            **self.registries.proxies,
-            "ATOLL_RECIPE": str(recipe.script),
-            "LC_ALL": "C.UTF-8",
-        }
+        env = {**os.environ, "ATOLL_RECIPE": str(recipe.script), "LC_ALL": "C.UTF-8"}
         await run_tool(isolated(command), report=report, env=env, stdin=stdin)
+        return tree
+
+    async def _bootstrap_slowly(
+        self, recipe: Recipe, work: Path, sources: Sequence[str], report: Report
+    ) -> Path:
+        """By debootstrap, which distributions without apt have; it takes several times as long."""
+        inputs = work / "inputs"
+        inputs.mkdir()
+        self._lend(inputs, await _apt_settings())
+        (inputs / "sources.list").write_text("\n".join([*sources, ""]))
+        (inputs / "dpkg.cfg").write_text("\n".join([*_DPKG_OPTIONS, ""]))
+        tree = work / "tree"
+        script = ["sh", str(_RECIPES / "debootstrap.sh"), str(tree), SUITE, str(inputs), str(recipe.script)]
+        await run_tool(isolated(script), report=report, env=os.environ | self._chroot_environment(recipe))
         return tree
 
     async def _run_recipe(self, recipe: Recipe, work: Path, report: Report) -> Path:
@@ -207,14 +234,19 @@ class Roots:
         self._lend(inputs, await _apt_settings())
         layer = [str(work), str(inputs), str(recipe.script)]
         command = ["sh", str(_RECIPES / "layer.sh"), _lower([self.tree_path(RECIPES[recipe.parent])]), *layer]
-        env = {
+        env = self._chroot_environment(recipe)
+        await run_tool(isolated(command), report=report, env=env)
+        return work / "diff"
+
+    def _chroot_environment(self, recipe: Recipe) -> dict[str, str]:
+        return {
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "LC_ALL": "C.UTF-8",
+            "DEBIAN_FRONTEND": "noninteractive",
+            "APT_CONFIG": "/run/atoll/apt.conf",
             "ATOLL_PACKAGES": " ".join(recipe.packages),
             **self.registries.build_environment("/run/atoll/ca.crt"),
         }
-        await run_tool(isolated(command), report=report, env=env)
-        return work / "diff"
 
     def _lend(self, inputs: Path, apt_settings: str) -> None:
         """What a recipe gets of the host for the time it runs."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -26,20 +27,19 @@ _SEED_BYTES = 32
 
 @contextmanager
 def open_workshop(config: Config) -> Generator[Config]:
-    """The settings of the node that builds. Its directory is kept when the node left something in it."""
+    """The settings of the node that builds. What it could not remove is kept, for the next to settle."""
     home = config.home / "run/build"
     home.mkdir(parents=True, exist_ok=True)
     for name in _BORROWED:
         link = home / name
         if not link.is_symlink():
             link.symlink_to(config.home / name)
-    yield replace(config, home=home, network=plan_network(config.network), pool_size=0)
-    for name in _BORROWED:
-        (home / name).unlink()
-    # What cannot be removed holds something: the next build's node finds it there and settles it.
-    for path in ("run/sandboxes", "run/runsc", "run", "."):
-        with suppress(OSError):
-            (home / path).rmdir()
+    try:
+        yield replace(config, home=home, network=plan_network(config.network), pool_size=0)
+    finally:
+        sandboxes = home / "run/sandboxes"
+        if not sandboxes.is_dir() or not any(sandboxes.iterdir()):
+            shutil.rmtree(home)
 
 
 def plan_network(network: IPv4Network) -> IPv4Network:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from atolld.builds.artefacts import Artefacts
+from atolld.builds.files import scratch
 from atolld.builds.keys import key_of_files
 from atolld.builds.sources import Clone
 from atolld.builds.tools import Report, run_tool
@@ -31,8 +31,8 @@ class Envd:
 
     async def run(self, report: Report) -> None:
         if not self.path.is_file():
-            with tempfile.TemporaryDirectory(dir=self._artefacts.home) as directory:
-                self._artefacts.keep("envd", self._key, await self._build(Path(directory), report))
+            with scratch(self._artefacts.home) as directory:
+                self._artefacts.keep("envd", self._key, await self._build(directory, report))
         self._artefacts.use("envd", self._key)
 
     async def _build(self, directory: Path, report: Report) -> Path:

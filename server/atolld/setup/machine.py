@@ -76,6 +76,10 @@ class Machine:
         if not path.is_file():
             replace_text(path, secrets.token_hex(8) + "\n")
 
+    def prune(self) -> None:
+        """Removes what earlier set-ups made and nothing stands on any more."""
+        self._roots.prune(self._builder.used_images())
+
     def forget(self, name: str) -> None:
         """Removes what a step made, so that it is made anew, and with it what is made from it."""
         if name in TEMPLATES:

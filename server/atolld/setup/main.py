@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from atolld.builds.builder import OpenNode
+from atolld.builds.files import remove_leftovers
 from atolld.config import Config, read_config
 from atolld.model.errors import AtollError, HostError, InvalidRequest
 from atolld.setup.lock import hold_lock
@@ -81,6 +82,7 @@ async def _make(planned: Sequence[Step], home: Path, machine: Machine) -> None:
     """Raises the first step's failure, with the log's name in it."""
     _interrupt_on_terminate()
     if find_left(planned):
+        remove_leftovers(home)
         log = Log(home / "logs")
         try:
             with open_progress(log) as progress:
@@ -92,6 +94,7 @@ async def _make(planned: Sequence[Step], home: Path, machine: Machine) -> None:
             ) from error
         finally:
             log.close()
+        machine.prune()
     await machine.enter_in_store()
     machine.identify()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from glob import glob
 
 from atolld.builds.tools import Report, run_tool
 from atolld.model.errors import HostError
@@ -15,6 +15,8 @@ from atolld.model.errors import HostError
 _PROGRAMS = ("mmdebstrap", "mkfs.erofs", "nft", "ip", "setpriv")
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+# Makes every name below .localhost this machine's own, so that a sandbox's public name leads somewhere.
+_LOCAL_NAMES = "/lib/*/libnss_myhostname.so.2"
 
 _APT: Mapping[str, str] = {
     "mmdebstrap": "mmdebstrap",
@@ -24,6 +26,7 @@ _APT: Mapping[str, str] = {
     "setpriv": "util-linux",
     _KEYRING: "debian-archive-keyring",
     _CERTIFICATES: "ca-certificates",
+    _LOCAL_NAMES: "libnss-myhostname",
 }
 _OTHERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "dnf": (
@@ -97,7 +100,7 @@ class Packages:
             raise HostError(f"still missing after apt-get install {' '.join(names)}: {', '.join(left)}")
 
     def _is_there(self, name: str) -> bool:
-        return Path(name).exists() if name.startswith("/") else self._find(name)
+        return bool(glob(name)) if name.startswith("/") else self._find(name)
 
     def _find(self, program: str) -> bool:
         return shutil.which(program, path=self.environ.get("PATH")) is not None

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 from atolld.builds.artefacts import Artefacts
+from atolld.builds.files import scratch
 from atolld.builds.keys import hash_file
 from atolld.builds.tools import Report, isolated, run_tool
 from atolld.model.errors import HostError
@@ -44,9 +44,8 @@ class Runsc:
                 report(f"{candidate} is no good: {error}")
             else:
                 return
-        with tempfile.TemporaryDirectory(dir=self._artefacts.home) as directory:
-            built = await self._build(Path(directory), report)
-            await self._adopt(built, report)
+        with scratch(self._artefacts.home) as directory:
+            await self._adopt(await self._build(directory, report), report)
 
     def _candidates(self) -> list[Path]:
         found = shutil.which("runsc", path=self._search_path)
@@ -69,13 +68,12 @@ class Runsc:
 
 async def self_test(binary: Path, home: Path, report: Report) -> None:
     """Start, checkpoint and restore of a tiny EROFS root. Raises :class:`HostError` when any of it fails."""
-    with tempfile.TemporaryDirectory(dir=home, prefix="selftest-") as name:
-        directory = Path(name)
+    with scratch(home) as directory:
         await _make_root(directory, report)
         bundle = directory / "bundle"
         bundle.mkdir()
         (bundle / "config.json").write_text(json.dumps(_bundle(directory / "root.erofs"), indent=2))
-        await run_tool(isolated(["sh", str(_SELF_TEST), str(binary), name]), report=report)
+        await run_tool(isolated(["sh", str(_SELF_TEST), str(binary), str(directory)]), report=report)
 
 
 async def _make_root(directory: Path, report: Report) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import tempfile
 from pathlib import Path
 
 from atolld.builds.artefacts import Artefacts
+from atolld.builds.files import scratch
 from atolld.builds.tools import isolated
 from atolld.model.errors import AtollError
 from atolld.setup.checks.finding import Finding, Patient, attempt, fail, ok
@@ -18,7 +18,14 @@ from atolld.setup.runsc import self_test
 _CGROUPS = Path("/sys/fs/cgroup")
 _CONTROLLERS = ("cpu", "memory", "pids")
 _PRIVILEGED = "run on a machine, or in a container, that has CAP_SYS_ADMIN and CAP_NET_ADMIN"
-_RULES = "table inet atoll_probe { chain c { type nat hook postrouting priority 100; masquerade; } }"
+_RULES = """
+table inet atoll_doctor {
+    chain out {
+        type nat hook postrouting priority 100;
+        masquerade;
+    }
+}
+"""
 
 
 async def check_root(patient: Patient) -> Finding:
@@ -96,7 +103,7 @@ def _try_cgroups() -> Finding:
 async def check_overlay(patient: Patient) -> Finding:
     home = patient.config.home
     home.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=home, prefix="doctor-") as directory:
+    with scratch(home) as directory:
         for name in ("lower", "upper", "work", "root"):
             await asyncio.to_thread(Path(directory, name).mkdir)
         options = f"lowerdir={directory}/lower,upperdir={directory}/upper,workdir={directory}/work"
