@@ -38,14 +38,13 @@ class Templates:
             raise NotFound(
                 f'Template "{reference}" not found: `./atoll setup` makes base and code-interpreter-v1'
             )
-        build_id = await self._store.templates.tagged_build(row.template_id, reference.tag)
-        if build_id is None:
+        if row.build_id is None:
             raise NotFound(f'Template "{reference}" has no finished build with the tag "{reference.tag}"')
-        return Resolved(await self._build(row.template_id, build_id), row.name)
+        return Resolved(await self._build(row.template_id, row.build_id), row.name)
 
     async def find(self, team: Team, reference: TemplateReference) -> TemplateRow | None:
         """The team's own template before a public one; raises :class:`Forbidden` for another team's."""
-        rows = await self._store.templates.find(reference.name, team_slug=reference.team)
+        rows = await self._store.templates.find(reference.name, tag=reference.tag, team_slug=reference.team)
         usable = [row for row in rows if row.team_id == team.team_id] + [row for row in rows if row.public]
         if rows and not usable:
             raise Forbidden(f'Template "{reference}" belongs to another team, which has not made it public')

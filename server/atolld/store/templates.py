@@ -23,6 +23,8 @@ class TemplateRow:
     team_id: TeamId
     public: bool
     name: str | None
+    build_id: str | None
+    """The finished build with the tag that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +75,21 @@ class TemplateRows:
                 .on_conflict_do_update(["template_id", "tag"], set_={"build_id": build_id, "created_at": now})
             )
 
-    async def find(self, name: str, *, team_slug: str | None = None) -> list[TemplateRow]:
+    async def find(
+        self, name: str, *, tag: str = DEFAULT_TAG, team_slug: str | None = None
+    ) -> list[TemplateRow]:
         """Every template called ``name`` or with that id, whoever owns it."""
         named = select(template_names.c.template_id).where(template_names.c.name == name)
+        ready = (
+            select(template_tags.c.template_id, template_tags.c.build_id)
+            .join(builds, builds.c.build_id == template_tags.c.build_id)
+            .where(template_tags.c.tag == tag, builds.c.status == READY)
+            .subquery()
+        )
         query = (
-            select(templates, template_names.c.name)
+            select(templates, template_names.c.name, ready.c.build_id)
             .outerjoin(template_names, template_names.c.template_id == templates.c.template_id)
+            .outerjoin(ready, ready.c.template_id == templates.c.template_id)
             .where((templates.c.template_id == name) | templates.c.template_id.in_(named))
             .order_by(template_names.c.name != name, template_names.c.name)
         )
@@ -88,23 +99,9 @@ class TemplateRows:
             rows = (await connection.execute(query)).all()
         first: dict[str, TemplateRow] = {}
         for row in rows:
-            first.setdefault(
-                row.template_id, TemplateRow(row.template_id, TeamId(row.team_id), row.public, row.name)
-            )
+            found = TemplateRow(row.template_id, TeamId(row.team_id), row.public, row.name, row.build_id)
+            first.setdefault(row.template_id, found)
         return list(first.values())
-
-    async def tagged_build(self, template_id: str, tag: str) -> str | None:
-        query = (
-            select(template_tags.c.build_id)
-            .join(builds, builds.c.build_id == template_tags.c.build_id)
-            .where(
-                template_tags.c.template_id == template_id,
-                template_tags.c.tag == tag,
-                builds.c.status == READY,
-            )
-        )
-        async with self._database.read() as connection:
-            return (await connection.execute(query)).scalar_one_or_none()
 
     async def default_builds(self) -> list[BuildRow]:
         """The build each template starts from when no tag is given."""

@@ -15,8 +15,8 @@ async def test_the_last_registered_build_is_the_default(store: Store) -> None:
     team = await store.teams.ensure("local", "Local", NOW)
     for build in ("b1", "b2", "b1", "b2"):
         await store.templates.register(team.team_id, "tid", "base", build, public=True, now=NOW)
-    assert await store.templates.tagged_build("tid", DEFAULT_TAG) == "b2"
-    assert await store.templates.tagged_build("tid", "v1") is None
+    assert [row.build_id for row in await store.templates.find("base", tag=DEFAULT_TAG)] == ["b2"]
+    assert [row.build_id for row in await store.templates.find("base", tag="v1")] == [None]
     assert [row.build_id for row in await store.templates.default_builds()] == ["b2"]
 
 
