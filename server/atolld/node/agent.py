@@ -15,7 +15,7 @@ from pathlib import Path
 
 from atoll_wire import process
 from atolld.config import Config
-from atolld.model.errors import AtollError, NotFound
+from atolld.model.errors import AtollError, GuestUnresponsive, NotFound
 from atolld.model.sandbox import EndReason, Identity, Resources, SandboxId
 from atolld.model.template import Build
 from atolld.node.guest import GuestClient, init_body
@@ -70,7 +70,8 @@ class Node:
         slots: Slots,
         look_around: Callable[[], Surroundings] = Surroundings,
     ) -> None:
-        self._sandboxes = config.home / "run" / "sandboxes"
+        self._run = config.home / "run"
+        self._sandboxes = self._run / "sandboxes"
         self._runtime = runtime
         self._guest = guest
         self._slots = slots
@@ -93,7 +94,9 @@ class Node:
         self._sandboxes.mkdir(parents=True, exist_ok=True, mode=0o711)
         self._surroundings = await asyncio.to_thread(self._look_around)
         await self._slots.open(self._surroundings.allowances)
-        self._verifier = BuildVerifier(await self._runtime.sha256(), await self._runtime.cpu_features())
+        self._verifier = BuildVerifier(
+            await self._runtime.sha256(), await self._runtime.cpu_features(), self._run / "verified.json"
+        )
         await self._settle_leftovers()
         self._refiller = asyncio.create_task(self._refill_forever())
 
@@ -194,7 +197,12 @@ class Node:
         if self._verifier is None:
             raise RuntimeError("the node is not open")
         await self._verifier.verify(build)
-        return await self._launcher.restore(build, resources, self._surroundings)
+        try:
+            return await self._launcher.restore(build, resources, self._surroundings)
+        except GuestUnresponsive as error:
+            # A listener can be deaf after a restore into another network (gVisor issue 13920); rarely twice.
+            _log.warning("a restored sandbox did not answer, it is restored once more: %s", error)
+            return await self._launcher.restore(build, resources, self._surroundings)
 
     async def _claim(self, spec: StartSpec) -> Run | None:
         """A warm run that became this sandbox; ``None`` when none waits that is alive."""
@@ -375,7 +383,8 @@ class Node:
 
     async def _settle(self, directory: Path, record: Record | None, living: frozenset[str]) -> None:
         run = await self._launcher.adopt(directory, record)
-        if record is not None and record.sandbox_id is not None and record.name in living:
+        lives = directory.name in living and not run.slot.is_foreign
+        if lives and record is not None and record.sandbox_id is not None:
             try:
                 await self._launcher.check(run)
             except AtollError as error:

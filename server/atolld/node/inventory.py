@@ -8,9 +8,8 @@ directories.
 from __future__ import annotations
 
 import asyncio
-import os
 from dataclasses import dataclass, fields
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 from pathlib import Path
 
 from atolld.node.linux import cgroup, firewall, netns
@@ -39,28 +38,13 @@ class Inventory:
 async def take_inventory(home: Path, network: IPv4Network) -> Inventory:
     return Inventory(
         processes=await asyncio.to_thread(_processes, home),
-        links=frozenset(name for name in os.listdir("/sys/class/net") if _is_link_of(name, network)),
+        links=netns.list_links(network),
         routes=await netns.list_routes(network),
         tables=await firewall.list_tables(network),
         cgroups=await asyncio.to_thread(_cgroups, network),
         mounts=await asyncio.to_thread(_mounts, home),
         directories=await asyncio.to_thread(_directories, home),
     )
-
-
-def slot_address(name: str) -> IPv4Address | None:
-    """The host's address in a slot, which its name begins with; ``None`` when it is no slot's name."""
-    try:
-        return IPv4Address(int(name.split("-")[0], 16))
-    except ValueError:
-        return None
-
-
-def _is_link_of(name: str, network: IPv4Network) -> bool:
-    if not name.startswith(netns.LINK_PREFIX):
-        return False
-    address = slot_address(name.removeprefix(netns.LINK_PREFIX))
-    return address is not None and address in network
 
 
 def _processes(home: Path) -> frozenset[str]:
@@ -80,8 +64,7 @@ def _processes(home: Path) -> frozenset[str]:
 
 
 def _cgroups(network: IPv4Network) -> frozenset[str]:
-    addresses = {path: slot_address(Path(path).name) for path in cgroup.list_groups()}
-    ours = (path for path, address in addresses.items() if address is not None and address in network)
+    ours = (path for path in cgroup.list_groups() if netns.is_in_range(Path(path).name, network))
     return frozenset(ours)
 
 

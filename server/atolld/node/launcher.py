@@ -6,6 +6,7 @@ A run is nobody's until the agent gives it an identity. Unwinding its stack remo
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -23,6 +24,8 @@ from atolld.node.slots import Slot, Slots
 from atolld.node.surroundings import Surroundings
 
 ENVD_PATH = "/.atoll/envd"
+_PROBE_TIMEOUT = 15.0
+"""Seconds a fresh daemon may take to answer; it is milliseconds when all is well."""
 
 
 @dataclass(slots=True, eq=False)
@@ -69,11 +72,14 @@ class Launcher:
         self._runtime = runtime
         self._guest = guest
         self._slots = slots
+        # More side by side would only make each of them slower, and time out.
+        self._gate = asyncio.Semaphore(2 * (os.cpu_count() or 1))
 
     async def restore(self, build: Build, resources: Resources, surroundings: Surroundings) -> Run:
         """A run of the build's snapshot, probed, with this host's resolver and certificates."""
         watch = Stopwatch()
-        async with AsyncExitStack() as stack:
+        async with self._gate, AsyncExitStack() as stack:
+            watch.mark("queue")
             run, spec = await self._create(stack, build.root_path, resources, {}, watch)
             await self._runtime.restore(spec, build.snapshot_path)
             watch.mark("restore")
@@ -86,7 +92,8 @@ class Launcher:
     ) -> Run:
         """A run of a bare root image: only the daemon lives in it."""
         watch = Stopwatch()
-        async with AsyncExitStack() as stack:
+        async with self._gate, AsyncExitStack() as stack:
+            watch.mark("queue")
             run, spec = await self._create(stack, root_path, resources, envs, watch)
             await self._runtime.start(spec)
             watch.mark("start")
@@ -155,7 +162,7 @@ class Launcher:
 
     async def _wait_healthy(self, run: Run) -> GuestConnection:
         """Does not wait on for a daemon whose container has ended."""
-        healthy = asyncio.create_task(self._guest.wait_healthy(run.slot.address))
+        healthy = asyncio.create_task(self._guest.wait_healthy(run.slot.address, _PROBE_TIMEOUT))
         ended = asyncio.create_task(self._runtime.wait(run.slot.name))
         try:
             await asyncio.wait((healthy, ended), return_when=asyncio.FIRST_COMPLETED)

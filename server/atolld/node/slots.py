@@ -24,6 +24,8 @@ from atolld.node.runtime.protocol import Link
 
 _ADDRESSES, _PREFIX = 4, 30
 """A slot's own network: its name, the host's end, the guest, broadcast."""
+_LINGER = 5.0
+"""Seconds a dead server's links may take to go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,11 @@ class Slot:
     directory: Path
     cgroup_path: str
     link: Link
+
+    @property
+    def is_foreign(self) -> bool:
+        """Left by a server of another range: it can be removed, not gone on with."""
+        return self.index == 0
 
     @property
     def address(self) -> str:
@@ -114,6 +121,7 @@ class KernelSlots:
                 f"the sandboxes' range {self._network} is in use on this machine ({overlap}); "
                 "set ATOLL_NETWORK to a private range that is free"
             )
+        await self._refuse_other_servers()
         await netns.reject_range(netlink, self._network)
         if not netns.read_forwarding():
             netns.set_forwarding(True)
@@ -163,12 +171,8 @@ class KernelSlots:
 
     async def adopt(self, directory: Path) -> Slot:
         index = (_address_of(directory.name) - int(self._network.network_address)) // _ADDRESSES
-        if not 0 < index < self._count:
-            raise HostError(
-                f"{directory} is of another range than ATOLL_NETWORK={self._network}; remove it by hand"
-            )
-        slot = self._slot(directory.name, index, None)
-        self._used[index] = slot.name
+        slot = self._slot(directory.name, index if 0 < index < self._count else 0, None)
+        self._used[slot.index] = slot.name
         return slot
 
     async def release(self, slot: Slot) -> None:
@@ -247,6 +251,22 @@ class KernelSlots:
             self._netlink = netns.open_netlink()
         return self._netlink
 
+    async def _refuse_other_servers(self) -> None:
+        """Links of the range that are neither in our directory nor made here are another server's.
+
+        Those of a server that was just killed go by themselves, soon: the kernel clears up behind it.
+        """
+        ours = {netns.link_name(self._gateway(index).ip) for index in self._used}
+        ours |= {f"{netns.LINK_PREFIX}{path.name.split('-')[0]}" for path in _list(self._sandboxes)}
+        try:
+            async with asyncio.timeout(_LINGER):
+                while netns.list_links(self._network) - ours:  # noqa: ASYNC110 (the kernel tells nobody)
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise HostError(
+                f"another server uses the sandboxes' range {self._network}; stop it or set ATOLL_NETWORK"
+            ) from None
+
     async def _apply(self, policy: firewall.Policy) -> None:
         if policy != self._applied:
             await firewall.apply(firewall.build_table(policy))
@@ -282,6 +302,10 @@ def _retrieve_failure(task: asyncio.Task[None]) -> None:
     """A failed preparation with nobody waiting is no news: the next lease tries again, and tells."""
     if not task.cancelled():
         task.exception()
+
+
+def _list(directory: Path) -> list[Path]:
+    return list(directory.iterdir()) if directory.is_dir() else []
 
 
 def _address_of(name: str) -> int:

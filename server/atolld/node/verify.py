@@ -1,27 +1,32 @@
 """A build whose files are not what its manifest says is never restored.
 
-Sizes are compared at every start; hashes once for each state of a file (size, mtime, inode), because
-hashing a root image takes seconds. What is found broken names the command that makes the build anew.
+Sizes are compared at every start; hashes once for each state of a file (size, times, inode), because hashing
+a root image takes seconds. Hashes are remembered over restarts. What is found broken names the command that
+makes the build anew.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 from pathlib import Path
+from typing import Any, cast
 
 from atolld.model.errors import BuildDamaged
 from atolld.model.template import Build, StoredFile
 
-_FileState = tuple[str, int, int, int]
-
 
 class BuildVerifier:
-    def __init__(self, runsc_sha256: str, cpu_features: frozenset[str]) -> None:
+    """``memory`` is the file that hashes are remembered in."""
+
+    def __init__(self, runsc_sha256: str, cpu_features: frozenset[str], memory: Path) -> None:
         self._runsc_sha256 = runsc_sha256
         self._cpu_features = cpu_features
-        self._hashes: dict[_FileState, str] = {}
+        self._memory = memory
+        self._hashes = _read_memory(memory)
+        self._hashing = asyncio.Lock()
 
     async def verify(self, build: Build) -> None:
         """Raises :class:`BuildDamaged` when the build must not be restored here."""
@@ -39,16 +44,23 @@ class BuildVerifier:
 
     async def _verify_file(self, build: Build, path: Path, stored: StoredFile) -> None:
         try:
-            status = await asyncio.to_thread(path.stat)
+            status = os.stat(path)
         except OSError as error:
             raise _damaged(build, f"{path} cannot be read ({error.strerror})") from error
         if status.st_size != stored.size:
             raise _damaged(build, f"{path} has {status.st_size} bytes instead of {stored.size}")
-        state = _state(path, status)
-        if state not in self._hashes:
-            self._hashes[state] = await asyncio.to_thread(hash_file, path)
-        if self._hashes[state] != stored.sha256:
+        if await self._hash(path, _state(path, status)) != stored.sha256:
             raise _damaged(build, f"the contents of {path} have changed")
+
+    async def _hash(self, path: Path, state: str) -> str:
+        known = self._hashes.get(state)
+        if known is not None:
+            return known
+        async with self._hashing:  # one at a time: it is the disk that is slow
+            if state not in self._hashes:
+                self._hashes[state] = await asyncio.to_thread(hash_file, path)
+                await asyncio.to_thread(_write_memory, self._memory, dict(self._hashes))
+            return self._hashes[state]
 
 
 def hash_file(path: Path) -> str:
@@ -57,8 +69,27 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _state(path: Path, status: os.stat_result) -> _FileState:
-    return str(path), status.st_size, status.st_mtime_ns, status.st_ino
+def _state(path: Path, status: os.stat_result) -> str:
+    """Changes whenever somebody writes the file; the time of the inode's change cannot be set back."""
+    times = f"{status.st_mtime_ns} {status.st_ctime_ns}"
+    return f"{path} {status.st_dev} {status.st_ino} {status.st_size} {times}"
+
+
+def _read_memory(path: Path) -> dict[str, str]:
+    """What was remembered; nothing when it cannot be read, and everything is hashed again."""
+    try:
+        raw: Any = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(raw, dict):
+        return {}
+    return {str(state): str(known) for state, known in cast(dict[Any, Any], raw).items()}
+
+
+def _write_memory(path: Path, hashes: dict[str, str]) -> None:
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps(hashes, indent=1))
+    os.replace(temporary, path)
 
 
 def _damaged(build: Build, what: str) -> BuildDamaged:

@@ -151,7 +151,7 @@ async def _nft(*arguments: str, script: str = "") -> str:
     pipe = asyncio.subprocess.PIPE
     try:
         process = await asyncio.create_subprocess_exec(
-            "nft", *arguments, stdin=pipe, stdout=pipe, stderr=pipe
+            "nft", *arguments, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
         )
     except FileNotFoundError:
         raise HostError("nft is missing; install the package nftables") from None

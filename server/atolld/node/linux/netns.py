@@ -212,6 +212,23 @@ def link_name(gateway: IPv4Address) -> str:
     return f"{LINK_PREFIX}{int(gateway):08x}"
 
 
+def is_in_range(name: str, network: IPv4Network) -> bool:
+    """Whether ``name`` begins with an address of the range, as links' (after their prefix) and slots' do."""
+    try:
+        return IPv4Address(int(name.split("-")[0], 16)) in network
+    except ValueError:
+        return False
+
+
+def list_links(network: IPv4Network) -> frozenset[str]:
+    """Host's ends of the range's pairs."""
+    return frozenset(
+        name
+        for _, name in socket.if_nameindex()
+        if name.startswith(LINK_PREFIX) and is_in_range(name.removeprefix(LINK_PREFIX), network)
+    )
+
+
 def read_forwarding() -> bool:
     return Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1"
 

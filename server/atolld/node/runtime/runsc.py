@@ -146,6 +146,7 @@ class RunscRuntime:
                 # A detached container inherits these: no pipes where one is made.
                 stdout=asyncio.subprocess.PIPE if log is None else asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.STDOUT if log is None else asyncio.subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C in the server's terminal is not for it
             )
         except OSError as error:
             raise HostError(f"runsc cannot be started ({error}); run `./atoll setup`") from error

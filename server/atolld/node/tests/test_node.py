@@ -90,9 +90,11 @@ async def test_a_waiting_sandbox_is_claimed_and_replaced(machine: FakeMachine, b
 async def test_a_dead_waiting_sandbox_is_passed_over(machine: FakeMachine, build: Build) -> None:
     await machine.node.warm([(build, build.manifest.resources, 1)])
     await until_warm(machine.node, 1)
+    (dead,) = machine.runtime.containers
     machine.runtime.fail["thaw"] = 1
     started = await machine.node.start(start_spec(build))
-    assert "warm" not in started.timings_ms
+    assert machine.node.running() == {ONE: started.address}
+    assert dead not in machine.runtime.containers
 
 
 async def test_a_waiting_sandbox_that_crashes_is_replaced(machine: FakeMachine, build: Build) -> None:

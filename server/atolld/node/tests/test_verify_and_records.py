@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -17,22 +18,27 @@ ANYTHING = frozenset({"sse2", "avx"})
 RUNSC = "0" * 64
 
 
-async def test_a_build_that_is_as_its_manifest_says_is_good(build: Build) -> None:
-    verifier = BuildVerifier(RUNSC, ANYTHING)
+@pytest.fixture
+def memory(tmp_path: Path) -> Path:
+    return tmp_path / "verified.json"
+
+
+async def test_a_build_that_is_as_its_manifest_says_is_good(build: Build, memory: Path) -> None:
+    verifier = BuildVerifier(RUNSC, ANYTHING, memory)
     await verifier.verify(build)
     await verifier.verify(build)
 
 
-async def test_a_truncated_file_is_found_without_hashing(build: Build) -> None:
-    verifier = BuildVerifier(RUNSC, ANYTHING)
+async def test_a_truncated_file_is_found_without_hashing(build: Build, memory: Path) -> None:
+    verifier = BuildVerifier(RUNSC, ANYTHING, memory)
     await verifier.verify(build)
     os.truncate(build.root_path, 10)
     with pytest.raises(BuildDamaged, match="10 bytes instead of"):
         await verifier.verify(build)
 
 
-async def test_a_file_changed_after_it_was_good_is_hashed_again(build: Build) -> None:
-    verifier = BuildVerifier(RUNSC, ANYTHING)
+async def test_a_file_changed_after_it_was_good_is_hashed_again(build: Build, memory: Path) -> None:
+    verifier = BuildVerifier(RUNSC, ANYTHING, memory)
     await verifier.verify(build)
     path = build.snapshot_path / "checkpoint.img"
     path.write_bytes(b"evil\n")
@@ -41,28 +47,43 @@ async def test_a_file_changed_after_it_was_good_is_hashed_again(build: Build) ->
         await verifier.verify(build)
 
 
-async def test_a_missing_file_is_found(build: Build) -> None:
+async def test_a_missing_file_is_found(build: Build, memory: Path) -> None:
     (build.snapshot_path / "pages.img").unlink()
     with pytest.raises(BuildDamaged, match="setup --rebuild base"):
-        await BuildVerifier(RUNSC, ANYTHING).verify(build)
+        await BuildVerifier(RUNSC, ANYTHING, memory).verify(build)
 
 
-@pytest.mark.parametrize(
-    ("verifier", "why"),
-    [(BuildVerifier("1" * 64, ANYTHING), "another runsc"), (BuildVerifier(RUNSC, frozenset()), "sse2")],
-)
+@pytest.mark.parametrize(("runsc", "features", "why"), [("1", ANYTHING, "another runsc"), ("0", (), "sse2")])
 async def test_a_build_for_another_runsc_or_processor_is_refused(
-    build: Build, verifier: BuildVerifier, why: str
+    build: Build, memory: Path, runsc: str, features: tuple[str, ...], why: str
 ) -> None:
     with pytest.raises(BuildDamaged, match=why):
-        await verifier.verify(build)
+        await BuildVerifier(runsc * 64, frozenset(features), memory).verify(build)
 
 
-async def test_a_build_of_more_cpu_features_is_refused_by_name(tmp_path: Path) -> None:
+async def test_a_restarted_server_hashes_nothing_again(
+    build: Build, memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await BuildVerifier(RUNSC, ANYTHING, memory).verify(build)
+
+    def hash_nothing(path: Path) -> str:
+        raise AssertionError(f"{path} was hashed again")
+
+    monkeypatch.setattr("atolld.node.verify.hash_file", hash_nothing)
+    await BuildVerifier(RUNSC, ANYTHING, memory).verify(build)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "7"])
+async def test_a_broken_memory_is_none(build: Build, memory: Path, text: str) -> None:
+    await asyncio.to_thread(memory.write_text, text)
+    await BuildVerifier(RUNSC, ANYTHING, memory).verify(build)
+
+
+async def test_a_build_of_more_cpu_features_is_refused_by_name(tmp_path: Path, memory: Path) -> None:
     build = fake_build(tmp_path)
     build = replace(build, manifest=replace(build.manifest, cpu_features=("amx_tile", "sse2")))
     with pytest.raises(BuildDamaged, match="amx_tile"):
-        await BuildVerifier(RUNSC, ANYTHING).verify(build)
+        await BuildVerifier(RUNSC, ANYTHING, memory).verify(build)
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
