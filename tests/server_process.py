@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -58,6 +59,15 @@ class ServerProcess:
         self.process.send_signal(number)
         self.process.wait(timeout=60)
 
+    def domain_environ(self) -> dict[str, str]:
+        """The environment of a client that knows the domain and a key, as `./atoll env --domain` has it."""
+        deadline = time.monotonic() + 30
+        while (told := self.run("atoll", "env", "--domain", "--json")).returncode != 0:
+            # https opens a moment after the port that was waited for.
+            assert time.monotonic() < deadline, told.stderr + (self.home / "server.log").read_text()[-4000:]
+        others = {name: value for name, value in self.environ.items() if not name.startswith("E2B_")}
+        return {**others, **json.loads(told.stdout)}
+
     def run(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """A command of ours with this server's environment."""
         return subprocess.run(
@@ -86,6 +96,7 @@ def server(home: Path, settings: Mapping[str, str] | None = None) -> Iterator[Se
         **os.environ,
         "ATOLL_HOME": str(home),
         "ATOLL_PORT": str(port),
+        "ATOLL_TLS_PORT": str(free_port()),
         "ATOLL_NETWORK": TEST_NETWORK,
         "E2B_API_URL": f"http://127.0.0.1:{port}",
         "E2B_SANDBOX_URL": f"http://127.0.0.1:{port}",

@@ -33,11 +33,14 @@ def js_package() -> Path:
 
 
 @pytest.mark.timeout(300)
-def test_the_published_javascript_sdk_works_unmodified(atoll: ServerProcess, js_package: Path) -> None:
+@pytest.mark.parametrize("way", ["by urls", "by the domain over https"])
+def test_the_published_javascript_sdk_works_unmodified(
+    atoll: ServerProcess, js_package: Path, way: str
+) -> None:
     ran = subprocess.run(
         ["node", "--test", "sdk.test.mjs"],
         cwd=js_package,
-        env=atoll.environ,
+        env=atoll.environ if way == "by urls" else atoll.domain_environ(),
         capture_output=True,
         text=True,
         timeout=240,

@@ -53,6 +53,17 @@ test('list, info, timeout, connect', async () => {
   assert.ok(sandbox.getHost(3000).startsWith(`3000-${sandbox.sandboxId}.`))
 })
 
+test('a port is reached by its public name', async () => {
+  const scheme = process.env.E2B_API_URL ? 'http' : 'https'
+  await sandbox.commands.run('mkdir -p www && echo hello > www/index.html')
+  await sandbox.commands.run('python3 -m http.server 3000 --directory www', { background: true })
+  let answer
+  do {
+    answer = await fetch(`${scheme}://${sandbox.getHost(3000)}/`)
+  } while (answer.status === 502)
+  assert.equal(await answer.text(), 'hello\n')
+})
+
 test('an unknown template is told by name', async () => {
   await assert.rejects(Sandbox.create('no-such-template'), /no-such-template/)
 })
