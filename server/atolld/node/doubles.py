@@ -20,7 +20,7 @@ from atolld.model.sandbox import Resources
 from atolld.model.template import Build, Manifest, StoredFile
 from atolld.node.agent import Node
 from atolld.node.guest import GuestClient
-from atolld.node.runtime.fake import FakeRuntime
+from atolld.node.runtime.fake import ANY_CONTAINER, FakeRuntime
 from atolld.node.runtime.protocol import CHECKPOINT_FILES, Link
 from atolld.node.slots import Slot
 from atolld.node.verify import hash_file
@@ -116,12 +116,14 @@ class FakeMachine:
             task.cancel()
 
 
-def fake_build(home: Path, name: str = "base", resources: Resources | None = None) -> Build:
+def fake_build(
+    home: Path, name: str = "base", resources: Resources | None = None, contents: str = ANY_CONTAINER
+) -> Build:
     """A finished build that the fake runtime restores; its files verify."""
     directory = home / "templates" / f"t{name}" / f"b{name}"
     (directory / "snapshot").mkdir(parents=True, exist_ok=True)
     for file in CHECKPOINT_FILES:
-        (directory / "snapshot" / file).write_bytes(b"fake\n")
+        (directory / "snapshot" / file).write_text(contents)
     root = home / "roots" / f"{name}-0.erofs"
     root.parent.mkdir(exist_ok=True)
     root.write_bytes(bytes(1024) + b"\xe2\xe1\xf5\xe0")

@@ -19,9 +19,10 @@ from atolld.model.template import Build
 from atolld.node.guest import GuestClient, GuestConnection
 from atolld.node.records import Record, write_record
 from atolld.node.rootfs import check_free_space, check_root_image
-from atolld.node.runtime.protocol import ContainerSpec, Runtime
+from atolld.node.runtime.protocol import CheckpointUnusable, ContainerSpec, Runtime
 from atolld.node.slots import Slot, Slots
 from atolld.node.surroundings import Surroundings
+from atolld.node.verify import damaged
 
 ENVD_PATH = "/.atoll/envd"
 _PROBE_TIMEOUT = 15.0
@@ -81,7 +82,11 @@ class Launcher:
         async with self._gate, AsyncExitStack() as stack:
             watch.mark("queue")
             run, spec = await self._create(stack, build.root_path, resources, {}, watch)
-            await self._runtime.restore(spec, build.snapshot_path)
+            try:
+                await self._runtime.restore(spec, build.snapshot_path)
+            except CheckpointUnusable as error:
+                # Another host key, or a server that makes its sandboxes differently.
+                raise damaged(build, "its snapshot was taken by another server or version of it") from error
             watch.mark("restore")
             await self._greet(run, surroundings, watch)
             run.stack = stack.pop_all()

@@ -32,12 +32,10 @@ class BuildVerifier:
         """Raises :class:`BuildDamaged` when the build must not be restored here."""
         manifest = build.manifest
         if manifest.runsc_sha256 != self._runsc_sha256:
-            raise _damaged(build, "its snapshot was taken with another runsc than the one in use")
+            raise damaged(build, "its snapshot was taken with another runsc than the one in use")
         missing = sorted(set(manifest.cpu_features) - self._cpu_features)
         if missing:
-            raise _damaged(
-                build, f"its snapshot needs CPU features this machine lacks ({', '.join(missing)})"
-            )
+            raise damaged(build, f"its snapshot needs CPU features this machine lacks ({', '.join(missing)})")
         files = {build.snapshot_path / name: stored for name, stored in manifest.snapshot.items()}
         for path, stored in {build.root_path: manifest.root, **files}.items():
             await self._verify_file(build, path, stored)
@@ -46,11 +44,11 @@ class BuildVerifier:
         try:
             status = os.stat(path)
         except OSError as error:
-            raise _damaged(build, f"{path} cannot be read ({error.strerror})") from error
+            raise damaged(build, f"{path} cannot be read ({error.strerror})") from error
         if status.st_size != stored.size:
-            raise _damaged(build, f"{path} has {status.st_size} bytes instead of {stored.size}")
+            raise damaged(build, f"{path} has {status.st_size} bytes instead of {stored.size}")
         if await self._hash(path, _state(path, status)) != stored.sha256:
-            raise _damaged(build, f"the contents of {path} have changed")
+            raise damaged(build, f"the contents of {path} have changed")
 
     async def _hash(self, path: Path, state: str) -> str:
         known = self._hashes.get(state)
@@ -92,7 +90,7 @@ def _write_memory(path: Path, hashes: dict[str, str]) -> None:
     os.replace(temporary, path)
 
 
-def _damaged(build: Build, what: str) -> BuildDamaged:
+def damaged(build: Build, what: str) -> BuildDamaged:
     name = build.manifest.name
     return BuildDamaged(
         f"template {name!r} cannot be used: {what}; make it anew with `./atoll setup --rebuild {name}`"

@@ -20,8 +20,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from atoll_wire import connect, hostauth, process
 from atolld.model.errors import HostError
-from atolld.node.runtime.protocol import CHECKPOINT_FILES, ContainerSpec
+from atolld.node.runtime.protocol import CHECKPOINT_FILES, CheckpointUnusable, ContainerSpec
 
+ANY_CONTAINER = "fake\n"
+"""Contents of a checkpoint that fits every container."""
 _JSON = "application/json"
 
 
@@ -69,13 +71,16 @@ class FakeRuntime:
         missing = [name for name in CHECKPOINT_FILES if not (directory / name).is_file()]
         if missing:
             raise HostError(f"{directory} has no {missing[0]}")
+        taken_of = (directory / CHECKPOINT_FILES[0]).read_text()
+        if taken_of not in (ANY_CONTAINER, repr(spec.args)):
+            raise CheckpointUnusable(f"the checkpoint is of {taken_of}")
         await self._serve(spec)
 
     async def checkpoint(self, name: str, directory: Path, *, keep_running: bool) -> None:
         self._enter("checkpoint")
         container = self._get(name)
         for file in CHECKPOINT_FILES:
-            (directory / file).write_bytes(b"fake\n")
+            (directory / file).write_text(repr(container.spec.args))
         if not keep_running:
             await self._end(container, "")
 

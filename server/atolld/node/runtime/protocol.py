@@ -20,6 +20,7 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Protocol
 
+from atolld.model.errors import HostError
 from atolld.model.sandbox import Resources
 
 CHECKPOINT_FILES = ("checkpoint.img", "pages_meta.img", "pages.img")
@@ -61,6 +62,10 @@ class ContainerSpec:
     envs: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
+class CheckpointUnusable(HostError):
+    """The checkpoint was taken of another kind of container: other mounts, rights or arguments of pid 1."""
+
+
 class Runtime(Protocol):
     """Every method raises :class:`~atolld.model.errors.HostError` when the machine could not do it."""
 
@@ -81,8 +86,10 @@ class Runtime(Protocol):
         ...
 
     async def restore(self, spec: ContainerSpec, directory: Path) -> None:
-        """Puts the checkpoint in ``directory`` into the blank ``spec.name``; pages may load in the
-        background."""
+        """Puts the checkpoint in ``directory`` into the blank ``spec.name``; its pages may load afterwards.
+
+        Raises :class:`CheckpointUnusable` when it does not fit the blank.
+        """
         ...
 
     async def checkpoint(self, name: str, directory: Path, *, keep_running: bool) -> None:

@@ -20,12 +20,13 @@ from atolld.model.errors import HostError
 from atolld.node.runtime.bundle import HOST_DIRECTORY, build_config, network_args, runsc_flags
 from atolld.node.runtime.control_socket import call
 from atolld.node.runtime.processes import command_line, kill_and_wait, wait_ended
-from atolld.node.runtime.protocol import CHECKPOINT_FILES, ContainerSpec
+from atolld.node.runtime.protocol import CHECKPOINT_FILES, CheckpointUnusable, ContainerSpec
 from atolld.node.verify import hash_file
 
 _COMMAND_TIMEOUT = 60.0
 _STATE_SUFFIX = ".state"
 _PID_FILE = "pid"
+_MISMATCH = "restore spec validation"
 _MAX_SOCKET_PATH = 108
 _PANIC_LOG = "panic.log"
 
@@ -80,7 +81,12 @@ class RunscRuntime:
     async def restore(self, spec: ContainerSpec, directory: Path) -> None:
         await self._connect_network(spec, restore=True)
         with _open_files(directory, os.O_RDONLY) as files:
-            await self._call(spec.name, "Restore", {"HavePagesFile": True, "Background": True}, files)
+            try:
+                await self._call(spec.name, "Restore", {"HavePagesFile": True, "Background": True}, files)
+            except HostError as error:
+                if _MISMATCH in error.message:
+                    raise CheckpointUnusable(error.message) from error
+                raise
 
     async def checkpoint(self, name: str, directory: Path, *, keep_running: bool) -> None:
         options = {

@@ -139,6 +139,13 @@ async def test_a_damaged_build_is_never_restored(machine: FakeMachine, build: Bu
     assert "create" not in machine.runtime.calls
 
 
+async def test_a_snapshot_of_another_server_names_the_rebuild(machine: FakeMachine, tmp_path: Path) -> None:
+    build = fake_build(tmp_path, contents="taken with another host key")
+    with pytest.raises(BuildDamaged, match=r"\./atoll setup --rebuild base"):
+        await machine.node.start(start_spec(build))
+    assert not machine.slots.leased
+
+
 async def test_a_restarted_server_adopts_the_living_and_removes_the_rest(tmp_path: Path) -> None:
     build = fake_build(tmp_path)
     first = FakeMachine(tmp_path)

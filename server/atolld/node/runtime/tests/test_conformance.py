@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +18,7 @@ from atolld.model.sandbox import Resources
 from atolld.node.doubles import FakeMachine
 from atolld.node.guest import GuestClient
 from atolld.node.runtime.fake import FakeRuntime
-from atolld.node.runtime.protocol import CHECKPOINT_FILES, ContainerSpec, Runtime
+from atolld.node.runtime.protocol import CHECKPOINT_FILES, CheckpointUnusable, ContainerSpec, Runtime
 from atolld.node.runtime.runsc import RunscRuntime
 from atolld.node.slots import KernelSlots, Slot, Slots
 
@@ -194,6 +195,16 @@ async def test_a_missing_checkpoint_is_an_error_that_leaves_a_removable_containe
         await rig.runtime.restore(spec, tmp_path)
     await rig.runtime.destroy(spec.name)
     assert spec.name not in await rig.runtime.list()
+
+
+async def test_a_checkpoint_of_another_kind_of_container_is_refused_as_such(rig: Rig, tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    await checkpointed(rig, image, keep_running=False)
+    spec = await rig.spec()
+    other = replace(spec, args=(*spec.args, "--more"))
+    await rig.runtime.create(other)
+    with pytest.raises(CheckpointUnusable):
+        await rig.runtime.restore(other, image)
 
 
 async def test_calls_to_a_container_that_is_gone_are_errors(rig: Rig, tmp_path: Path) -> None:
