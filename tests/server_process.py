@@ -17,7 +17,8 @@ from pathlib import Path
 import httpx
 
 MACHINE_HOME = Path(os.environ.get("ATOLL_HOME", "/var/lib/atoll"))
-SHARED_ARTEFACTS = ("bin", "cache", "roots", "templates")
+SHARED_ARTEFACTS = ("bin", "cache", "host-key", "roots", "templates")
+"""The host key too: snapshots trust the one they were made with."""
 TEST_NETWORK = "10.215.0.0/18"
 
 
