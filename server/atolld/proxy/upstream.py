@@ -68,6 +68,7 @@ class Pool:
         self._routes = routes
         self._kept: dict[Destination, list[Upstream]] = {}
         self._open: defaultdict[SandboxId | None, set[Upstream]] = defaultdict(set)
+        self._attempts: defaultdict[SandboxId | None, set[asyncio.Task[Upstream]]] = defaultdict(set)
         self._tls = _unverified()
         routes.watch(self.cut)
 
@@ -98,7 +99,7 @@ class Pool:
         """Raises :class:`Refused` with what to tell the client."""
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                upstream = await self._connect(destination)
+                upstream = await self._attempt(destination)
         except (OSError, TimeoutError) as error:
             raise Refused(self._failure(destination, error)) from error
         if not self.is_current(destination):  # the sandbox went while we connected to what was its address
@@ -112,6 +113,8 @@ class Pool:
         """Close every connection to the sandbox (``None``: the API) at once."""
         for upstream in tuple(self._open.get(sandbox_id, ())):
             upstream.abort()
+        for attempt in tuple(self._attempts.get(sandbox_id, ())):
+            attempt.cancel()
 
     def close(self) -> None:
         for sandbox_id in tuple(self._open):
@@ -128,6 +131,22 @@ class Pool:
         ours.discard(upstream)
         if not ours:
             del self._open[upstream.destination.sandbox_id]
+
+    async def _attempt(self, to: Destination) -> Upstream:
+        """Given up as soon as the sandbox goes: nobody would answer at its address any more."""
+        attempt = asyncio.create_task(self._connect(to))
+        self._attempts[to.sandbox_id].add(attempt)
+        try:
+            return await attempt
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if caller is not None and caller.cancelling():
+                raise
+            raise Refused(errors.sandbox_not_found(str(to.sandbox_id))) from None
+        finally:
+            self._attempts[to.sandbox_id].discard(attempt)
+            if not self._attempts[to.sandbox_id]:
+                del self._attempts[to.sandbox_id]
 
     async def _connect(self, to: Destination) -> Upstream:
         loop = asyncio.get_running_loop()
