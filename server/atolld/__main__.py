@@ -92,10 +92,11 @@ def _setup(arguments: Sequence[str]) -> int:
 
 
 def _doctor(arguments: Sequence[str]) -> int:
+    from atolld.daemon.checks import HTTPS
     from atolld.daemon.parts import open_node
     from atolld.setup.doctor import run
 
-    return run(arguments, open_node)
+    return run(arguments, open_node, HTTPS)
 
 
 def _uninstall(arguments: Sequence[str]) -> int:

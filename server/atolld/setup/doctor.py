@@ -24,7 +24,13 @@ CHECKS: Sequence[Check] = (*KERNEL, *RESOURCES, *REGISTRY)
 _STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "red"}
 
 
-def run(argv: Sequence[str], open_node: OpenNode, environ: Mapping[str, str] = os.environ) -> int:
+def run(
+    argv: Sequence[str],
+    open_node: OpenNode,
+    more: Sequence[Check] = (),
+    environ: Mapping[str, str] = os.environ,
+) -> int:
+    """``more``: checks of rooms that this one does not know."""
     parser = argparse.ArgumentParser(
         "atoll doctor", description="Check this machine by doing what Atoll does."
     )
@@ -35,7 +41,7 @@ def run(argv: Sequence[str], open_node: OpenNode, environ: Mapping[str, str] = o
     except AtollError as error:
         print(f"atoll: {error}", file=sys.stderr)
         return 1
-    findings = asyncio.run(examine(Patient(config, environ, open_node), CHECKS))
+    findings = asyncio.run(examine(Patient(config, environ, open_node), (*CHECKS, *more)))
     if arguments.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:

