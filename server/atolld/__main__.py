@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from atolld.config import read_config
+from atolld.config import Config, read_config
 from atolld.model.errors import AtollError
 
 
@@ -100,10 +100,17 @@ def _doctor(arguments: Sequence[str]) -> int:
 
 
 def _uninstall(arguments: Sequence[str]) -> int:
+    import asyncio
+
     from atolld.daemon.down import down
     from atolld.setup.uninstall import run
+    from atolld.tls.trust import forget
 
-    return run(arguments, lambda config: down(config, as_json=False))
+    def stop(config: Config) -> None:
+        down(config, as_json=False)
+        asyncio.run(forget(config))
+
+    return run(arguments, stop)
 
 
 def _refuse(arguments: Sequence[str], known: Sequence[str]) -> None:

@@ -87,6 +87,17 @@ async def distrust(config: Config, store: Store) -> Path:
     return anchor
 
 
+async def forget(config: Config, stores: Sequence[Store] = STORES) -> None:
+    """Takes every root of this state directory, whatever its domain, out of the stores it is in."""
+    ours = [Authority(root.parent, root.parent.name) for root in (config.home / "tls").glob("*/root.pem")]
+    for store in stores:
+        anchors = [_anchor(store, one) for one in ours if _is_in(store, one)]
+        for anchor in anchors:
+            anchor.unlink()
+        if anchors:
+            await run_tool(store.command, report=lambda _: None)
+
+
 async def run(config: Config, environ: Mapping[str, str], *, remove: bool, as_json: bool) -> int:
     """The command; its exit code. Raises :class:`~atolld.model.errors.AtollError`."""
     store = find_store()
@@ -119,6 +130,12 @@ It can vouch for {done.name} and names below it, for nothing else.
   Firefox: Settings, Certificates, Authorities, Import: {done.root}
 
 Undo it: ./atoll trust --remove"""
+
+
+def _is_in(store: Store, ours: Authority) -> bool:
+    """Another state directory may have put its own root of the same domain there."""
+    anchor = _anchor(store, ours)
+    return anchor.is_file() and anchor.read_bytes() == ours.root_file.read_bytes()
 
 
 def _anchor(store: Store, ours: Authority) -> Path:

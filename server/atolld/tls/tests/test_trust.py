@@ -8,7 +8,7 @@ import pytest
 
 from atolld.config import Config
 from atolld.model.errors import HostError
-from atolld.tls.trust import Store, describe, distrust, find_store, trust
+from atolld.tls.trust import Store, describe, distrust, find_store, forget, trust
 
 
 @pytest.fixture
@@ -35,6 +35,20 @@ async def test_the_root_goes_into_the_store_and_out_again(
     assert await distrust(config, store) == done.anchor
     assert not done.anchor.exists()
     assert await distrust(config, store) == done.anchor
+
+
+async def test_uninstalling_takes_out_our_roots_and_no_others(config: Config, store: Store) -> None:
+    await forget(config, [store])
+    done = await trust(config, {}, store)
+    stranger = done.anchor.with_name("company.crt")
+    stranger.write_text("theirs")
+    other = Config(home=config.home.parent / "other")
+    await trust(other, {}, Store(store.anchors.parent / "elsewhere", ".crt", ("true",)))
+    await forget(other, [store])
+    assert done.anchor.exists()
+    await forget(config, [store])
+    assert not done.anchor.exists()
+    assert stranger.exists()
 
 
 async def test_what_python_node_and_browsers_need_is_said(config: Config, store: Store) -> None:
