@@ -104,20 +104,21 @@ func (g *Guard) checkCount(tasks int) {
 	if tasks <= g.limits.processes {
 		return
 	}
-	processes := proctable.Count()
+	newest, processes := proctable.Newest(sampleSize)
 	switch {
+	case !settled(newest):
 	case processes > g.limits.processes:
-		g.endSwarm(processes)
+		g.endSwarm(newest, processes)
 	case tasks > g.limits.tasks:
 		g.endLargestFamily(fmt.Sprintf("process limit exceeded (%d of %d threads)", tasks, g.limits.tasks))
 	}
 }
 
 // endSwarm must be quick: a fork bomb grows while it is looked at, and each look at a process waits for the
-// same lock as its forks. So a sample decides, and the group is killed with one call at a time.
-func (g *Guard) endSwarm(processes int) {
+// same lock as its forks. So the newest few decide, and the group is killed with one call at a time.
+func (g *Guard) endSwarm(newest []proctable.Entry, processes int) {
 	message := fmt.Sprintf("process limit exceeded (%d of %d processes)", processes, g.limits.processes)
-	leader, session, ok := swarm(proctable.Sample(sampleSize))
+	leader, session, ok := swarm(newest)
 	if !ok {
 		g.endLargestFamily(message)
 		return

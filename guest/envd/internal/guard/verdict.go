@@ -95,16 +95,30 @@ func (l limits) pickTasks(procs []proc) (family int, ok bool) {
 	return family, most >= l.tasks/4
 }
 
-// sampleSize is enough to see a swarm: it has more than half of the processes.
-const sampleSize = 24
+// sampleSize is enough to see a swarm: nearly all of what is born is its.
+const sampleSize = 8
 
-// swarm gives the process group that half of a sample is in.
+// swarm gives the process group that more than half of a sample is in, the living members only.
 func swarm(sample []proctable.Entry) (leader, session int, ok bool) {
 	groups := map[int]int{}
 	for _, e := range sample {
+		if e.Zombie {
+			continue
+		}
 		if groups[e.Group]++; 2*groups[e.Group] > len(sample) {
 			leader, session = e.Group, e.Session
 		}
 	}
 	return leader, session, leader > 1
+}
+
+// settled is false while half of a sample waits to be reaped: a swarm was killed and is on its way out.
+func settled(sample []proctable.Entry) bool {
+	zombies := 0
+	for _, e := range sample {
+		if e.Zombie {
+			zombies++
+		}
+	}
+	return 2*zombies < len(sample)
 }

@@ -3,9 +3,11 @@ package proctable
 
 import (
 	"bytes"
+	"cmp"
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,22 +20,20 @@ type Entry struct {
 }
 
 // Read lists all processes. A process that ends meanwhile is left out.
-func Read() []Entry { return readEach(pids(), 1) }
+func Read() []Entry { return readEach(pids()) }
 
-// Count is the number of processes.
-func Count() int { return len(pids()) }
-
-// Sample lists about n processes, spread over all.
-func Sample(n int) []Entry {
+// Newest lists the n processes born last, and says how many there are.
+func Newest(n int) (entries []Entry, total int) {
 	all := pids()
-	return readEach(all, max(len(all)/n, 1))
+	slices.SortFunc(all, func(a, b string) int { return cmp.Or(cmp.Compare(len(b), len(a)), strings.Compare(b, a)) })
+	return readEach(all[:min(n, len(all))]), len(all)
 }
 
-func readEach(names []string, stride int) []Entry {
+func readEach(names []string) []Entry {
 	buffer := make([]byte, 1024)
-	entries := make([]Entry, 0, len(names)/stride+1)
-	for i := 0; i < len(names); i += stride {
-		if entry, ok := parseStat(readSmall("/proc/"+names[i]+"/stat", buffer)); ok {
+	entries := make([]Entry, 0, len(names))
+	for _, name := range names {
+		if entry, ok := parseStat(readSmall("/proc/"+name+"/stat", buffer)); ok {
 			entries = append(entries, entry)
 		}
 	}
