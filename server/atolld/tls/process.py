@@ -82,6 +82,7 @@ class CaddyProcess:
     async def stop(self, grace: float) -> None:
         """New connections are refused at once; open requests have ``grace`` seconds. Idempotent."""
         await _end(self._process, grace)
+        self.files.config.unlink(missing_ok=True)
 
 
 async def list_modules(caddy: Path) -> Sequence[str]:
