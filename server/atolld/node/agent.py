@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +82,7 @@ class Node:
         self._live: dict[SandboxId, Run] = {}
         self._watches: dict[Run, asyncio.Task[None]] = {}
         self._unwinding: dict[Run, asyncio.Task[None]] = {}
+        self._launching: set[asyncio.Task[Run]] = set()
         self._waiting: list[tuple[Kind, Run]] = []
         self._targets: dict[Kind, tuple[Build, int]] = {}
         self._blocked: set[Kind] = set()
@@ -111,8 +112,8 @@ class Node:
         for _, run in self._waiting:
             self._unwind_soon(run)
         self._waiting.clear()
-        while self._unwinding:
-            await asyncio.wait(list(self._unwinding.values()))
+        while busy := [*self._launching, *self._unwinding.values()]:
+            await asyncio.wait(busy)
         for run in self._live.values():
             run.drop_connection()
         await self._slots.close(keep=bool(self._live))
@@ -136,7 +137,7 @@ class Node:
         sandbox_id: SandboxId,
     ) -> Started:
         """A sandbox of a bare root image, for a template's build. It is not adopted by a later server."""
-        run = await self._launcher.boot(root_path, resources, envs, self._surroundings)
+        run = await self._launch(self._launcher.boot(root_path, resources, envs, self._surroundings))
         return self._enter(run, sandbox_id)
 
     async def snapshot(self, sandbox_id: SandboxId, directory: Path) -> None:
@@ -198,11 +199,30 @@ class Node:
             raise RuntimeError("the node is not open")
         await self._verifier.verify(build)
         try:
-            return await self._launcher.restore(build, resources, self._surroundings)
+            return await self._launch(self._launcher.restore(build, resources, self._surroundings))
         except GuestUnresponsive as error:
             # A listener can be deaf after a restore into another network (gVisor issue 13920); rarely twice.
             _log.warning("a restored sandbox did not answer, it is restored once more: %s", error)
-            return await self._launcher.restore(build, resources, self._surroundings)
+            return await self._launch(self._launcher.restore(build, resources, self._surroundings))
+
+    async def _launch(self, launching: Coroutine[None, None, Run]) -> Run:
+        """Waits for a run in the making. Cancelled, it waits until all of it is undone; `close` does so, too,
+        when the caller is cancelled once more."""
+        task = asyncio.create_task(launching)
+        self._launching.add(task)
+        task.add_done_callback(self._launching.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(self._drop_late)
+            task.cancel()
+            await asyncio.wait([task])
+            raise
+
+    def _drop_late(self, task: asyncio.Task[Run]) -> None:
+        """A run that was finished before the cancellation reached it is nobody's."""
+        if not task.cancelled() and task.exception() is None:
+            self._unwind_soon(task.result())
 
     async def _claim(self, spec: StartSpec) -> Run | None:
         """A warm run that became this sandbox; ``None`` when none waits that is alive."""

@@ -1,9 +1,9 @@
 """The driver of gVisor's runsc.
 
-``create`` and ``delete`` are runsc commands; everything between goes over the container's control socket,
-which is faster by a command's start each time. runsc's own state file goes on saying "created": nobody
-reads it but ``delete --force``, which does not mind. Stdio is /dev/null: runsc keeps pipes open for the
-container's life and a guest could fill a file.
+Only ``create`` is a runsc command; everything after it goes over the container's control socket, which is
+faster by a command's start each time, and a container is ended by ending its processes: it has no mounts,
+and its cgroup is the slot's. Stdio is /dev/null: runsc keeps pipes open for the container's life and a
+guest could fill a file.
 """
 
 from __future__ import annotations
@@ -12,29 +12,28 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from atolld.model.errors import HostError
 from atolld.node.runtime.bundle import HOST_DIRECTORY, build_config, network_args, runsc_flags
 from atolld.node.runtime.control_socket import call
-from atolld.node.runtime.processes import command_line, kill_and_wait, wait_ended
+from atolld.node.runtime.processes import kill_and_wait, wait_ended
 from atolld.node.runtime.protocol import CHECKPOINT_FILES, CheckpointUnusable, ContainerSpec
+from atolld.node.runtime.state_files import (
+    Container,
+    read_container,
+    read_containers,
+    remove_files,
+    socket_path,
+)
 from atolld.node.verify import hash_file
 
 _COMMAND_TIMEOUT = 60.0
-_STATE_SUFFIX = ".state"
-_PID_FILE = "pid"
+_LOG = "runsc.log"
 _MISMATCH = "restore spec validation"
 _MAX_SOCKET_PATH = 108
 _PANIC_LOG = "panic.log"
-
-
-@dataclass(frozen=True, slots=True)
-class _Container:
-    pid: int
-    directory: Path
 
 
 class RunscRuntime:
@@ -45,7 +44,7 @@ class RunscRuntime:
         self._root = root
         self._sha256: str | None = None
         self._cpu_features: frozenset[str] | None = None
-        self._containers: dict[str, _Container] = {}
+        self._containers: dict[str, Container] = {}
 
     async def sha256(self) -> str:
         if self._sha256 is None:
@@ -62,14 +61,15 @@ class RunscRuntime:
         return self._cpu_features
 
     async def create(self, spec: ContainerSpec) -> None:
-        directory = spec.directory
         self._check_socket_path(spec.name)
         await asyncio.to_thread(self._write_bundle, spec)
-        pid_file = directory / _PID_FILE
-        arguments = ["create", f"--bundle={directory}", f"--pid-file={pid_file}", spec.name]
+        flags = runsc_flags(str(self._root), spec)
         try:
-            await self._run([*runsc_flags(str(self._root), spec), *arguments], log=directory / "runsc.log")
-            self._containers[spec.name] = _Container(int(pid_file.read_text()), directory)
+            await self._run(
+                [*flags, "create", f"--bundle={spec.directory}", spec.name], spec.directory / _LOG
+            )
+            if await self._find(spec.name) is None:
+                raise HostError(f"the sandbox ended at once: {_tail(spec.directory / _PANIC_LOG).strip()}")
         except BaseException:
             await asyncio.shield(self.destroy(spec.name))
             raise
@@ -110,25 +110,26 @@ class RunscRuntime:
         container = await self._find(name)
         if container is None:
             return ""
-        await wait_ended(container.pid)
+        await wait_ended(container.pids[0])
         return await asyncio.to_thread(_tail, container.directory / _PANIC_LOG)
 
     async def destroy(self, name: str) -> None:
         container = await self._find(name)
         if container is not None:
-            await kill_and_wait(container.pid)
+            for pid in container.pids:
+                await kill_and_wait(pid)
         self._containers.pop(name, None)
-        if await asyncio.to_thread(self._has_state, name):
-            await self._run([*runsc_flags(str(self._root)), "delete", "--force", name])
+        await asyncio.to_thread(remove_files, self._root, name)
 
     async def list(self) -> frozenset[str]:
-        self._containers = await asyncio.to_thread(self._read_containers)
+        self._containers = await asyncio.to_thread(read_containers, self._root)
         return frozenset(self._containers)
 
     # -- the control socket --------------------------------------------------------------------------------
 
     async def _connect_network(self, spec: ContainerSpec, *, restore: bool) -> None:
-        descriptor = await asyncio.to_thread(spec.link.open_packet_socket)
+        # Not in a pool's thread, though it takes half a millisecond: a cancelled wait would lose it.
+        descriptor = spec.link.open_packet_socket()
         try:
             arguments = network_args(spec.link, restore=restore)
             await self._call(spec.name, "SetNetworkArgs", arguments, [descriptor])
@@ -138,7 +139,7 @@ class RunscRuntime:
     async def _call(
         self, name: str, method: str, arg: object, files: Sequence[int] = (), timeout: float = 60.0
     ) -> object:
-        return await call(self._socket_path(name), f"containerManager.{method}", arg, files, timeout)
+        return await call(socket_path(self._root, name), f"containerManager.{method}", arg, files, timeout)
 
     # -- the commands --------------------------------------------------------------------------------------
 
@@ -173,11 +174,8 @@ class RunscRuntime:
 
     def _check_socket_path(self, name: str) -> None:
         """runsc silently puts the socket elsewhere when its path is too long for a unix address."""
-        if len(os.fsencode(self._socket_path(name))) >= _MAX_SOCKET_PATH:
+        if len(os.fsencode(socket_path(self._root, name))) >= _MAX_SOCKET_PATH:
             raise HostError(f"the path {self._root} is too long; set ATOLL_HOME to a shorter one")
-
-    def _socket_path(self, name: str) -> Path:
-        return self._root / f"runsc-{name}.sock"
 
     def _write_bundle(self, spec: ContainerSpec) -> None:
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -186,34 +184,13 @@ class RunscRuntime:
 
     # -- what runs -----------------------------------------------------------------------------------------
 
-    async def _find(self, name: str) -> _Container | None:
+    async def _find(self, name: str) -> Container | None:
         if name not in self._containers:
-            self._containers |= await asyncio.to_thread(self._read_containers)
-        return self._containers.get(name)
-
-    def _state_files(self) -> Iterator[tuple[str, Path]]:
-        """Named ``<container>_sandbox:<sandbox>.state``; a container of ours is its own sandbox."""
-        with contextlib.suppress(FileNotFoundError):
-            for path in self._root.iterdir():
-                if path.name.endswith(_STATE_SUFFIX):
-                    yield path.name.removesuffix(_STATE_SUFFIX).partition("_sandbox:")[0], path
-
-    def _has_state(self, name: str) -> bool:
-        return any(name == other for other, _ in self._state_files())
-
-    def _read_containers(self) -> dict[str, _Container]:
-        """Containers with a living process. A pid alone may be another's by now: the command names ours."""
-        containers: dict[str, _Container] = {}
-        for name, path in self._state_files():
-            try:
-                state = json.loads(path.read_text())
-                container = _Container(int(state["sandbox"]["pid"]), Path(state["bundleDir"]))
-            except (OSError, ValueError, TypeError, KeyError):
-                continue
-            arguments = command_line(container.pid)
-            if name in arguments and f"--root={self._root}" in arguments:
-                containers[name] = container
-        return containers
+            container = await asyncio.to_thread(read_container, self._root, name)
+            if container is None:
+                return None
+            self._containers[name] = container
+        return self._containers[name]
 
 
 @contextlib.contextmanager

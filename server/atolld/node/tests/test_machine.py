@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -250,6 +251,28 @@ async def test_twenty_sandboxes_half_of_them_failing_leave_nothing(machine: Mach
     # The spare slot's link is another one than before; the fixture looks again when it is gone, too.
     assert set(left) <= {"links", "routes"}
     assert max(map(len, left.values()), default=0) <= 1
+
+
+async def test_starts_cancelled_at_any_moment_leave_nothing(machine: Machine) -> None:
+    build = await machine.build()
+    await machine.start(build, "i0")
+    await machine.node.stop(SandboxId("i0"))
+    descriptors = _count_descriptors()
+    for number in range(1, 16):
+        task = asyncio.create_task(machine.start(build, f"i{number}"))
+        await asyncio.wait([task], timeout=number * 0.02)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await machine.node.stop(SandboxId(f"i{number}"))
+    await machine.node.close()
+    assert await machine.inventory() - await take_inventory(Path("/nowhere"), machine.network) == {}
+    await machine.node.open()
+    assert _count_descriptors() <= descriptors
+
+
+def _count_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
 
 
 async def _start_and_fail(machine: Machine, build: Build, name: str, step: str) -> None:

@@ -11,7 +11,7 @@ from atoll_wire import process
 from atolld.model.errors import BuildDamaged, HostError
 from atolld.model.sandbox import EndReason, Identity, Resources, SandboxId
 from atolld.model.template import Build
-from atolld.node import Node, SandboxEnded, StartSpec
+from atolld.node import Node, SandboxEnded, Slot, StartSpec
 from atolld.node.doubles import FakeMachine, fake_build
 
 ONE = SandboxId("i1")
@@ -75,6 +75,35 @@ async def test_a_cancelled_start_leaves_nothing(machine: FakeMachine, build: Bui
     with pytest.raises(asyncio.CancelledError):
         await task
     assert not machine.runtime.containers
+    assert not machine.slots.leased
+
+
+async def test_a_start_cancelled_twice_is_undone_before_the_node_closes(
+    machine: FakeMachine, build: Build
+) -> None:
+    reached, undoing, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    release = machine.slots.release
+
+    async def hang(*_: object) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    async def release_slowly(slot: Slot) -> None:
+        undoing.set()
+        await go_on.wait()
+        await release(slot)
+
+    machine.runtime.restore = hang  # type: ignore[method-assign]
+    machine.slots.release = release_slowly  # type: ignore[method-assign]
+    task = asyncio.create_task(machine.node.start(start_spec(build)))
+    for event in (reached, undoing):
+        await event.wait()
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert machine.slots.leased
+    go_on.set()
+    await machine.node.close()
     assert not machine.slots.leased
 
 
