@@ -34,6 +34,7 @@ _log = logging.getLogger(__name__)
 
 INTERRUPT_SECONDS = 5.0
 _ACCEPT_SECONDS = 1.0
+_INTERRUPT_AGAIN_SECONDS = 1.5
 MIN_FREE_MIB = 48
 """A new kernel needs about this much; with less it would end another process at the memory limit."""
 
@@ -228,11 +229,10 @@ class Context:
                     async with asyncio.timeout(_ACCEPT_SECONDS):
                         while not running.accepted and await running.next() is not None:
                             pass
-                if not running.finished:
-                    await kernel.interrupt()
-                await running.finish()
+                await _interrupt_until_finished(kernel, running)
             await (self._undo(kernel, environment) or _nothing())
         except TimeoutError:
+            running.close()
             self._notice = (
                 f"The kernel did not stop within {INTERRUPT_SECONDS:.0f} s after an interrupt and was "
                 "restarted; its variables are lost.\n"
@@ -268,6 +268,17 @@ class _Abandoned(Exception):
         self.environment = environment
 
 
+async def _interrupt_until_finished(kernel: Kernel, running: Running) -> None:
+    """Again after a second: code that was just being compiled, or caught the first one, may not have seen
+    it.
+    """
+    while not running.finished:
+        await kernel.interrupt()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_INTERRUPT_AGAIN_SECONDS):
+                await running.finish()
+
+
 async def _nothing() -> None:
     return None
 
@@ -294,10 +305,15 @@ class Contexts:
         self._defaults: dict[str, asyncio.Task[Context]] = {}
 
     async def open(self) -> None:
-        """Raises ContextFailed."""
+        """The default JavaScript context is listed from the beginning, but gets its kernel on first use: most
+        sandboxes never need its memory. Raises ContextFailed.
+        """
         context = await self.default("python", preload=self._preload)
         kernel = await context.start()
         await run_silently(kernel, "None", {"atoll": {"freeze": True}})
+        with contextlib.suppress(ContextFailed):  # where Node.js is installed
+            self._defaults["javascript"] = asyncio.create_task(self.create("javascript", None, start=False))
+            await self._defaults["javascript"]
 
     async def close(self) -> None:
         await asyncio.gather(*(self.remove(context_id) for context_id in list(self._contexts)))
@@ -320,7 +336,9 @@ class Contexts:
             self._defaults[language] = task
         return await asyncio.shield(task)
 
-    async def create(self, language: str, cwd: str | None, *, preload: tuple[str, ...] = ()) -> Context:
+    async def create(
+        self, language: str, cwd: str | None, *, preload: tuple[str, ...] = (), start: bool = True
+    ) -> Context:
         """Raises ContextFailed; then nothing is left of it."""
         folder = cwd or self._default_cwd
         try:
@@ -328,17 +346,13 @@ class Contexts:
         except NoKernel as error:
             raise ContextFailed(str(error)) from error
         _check_folder(folder)
-        _check_memory()
+        if start:
+            _check_memory()
         info = ContextInfo(str(uuid.uuid4()), language, folder)
         first_spec = kernelspecs.python_spec(preload=preload) if preload else None
         context = Context(info, spec, self._children, self._sandbox, first_spec=first_spec)
-        try:
-            await context.start()
-        except KernelError as error:
-            raise ContextFailed(str(error)) from error
-        except asyncio.CancelledError:
-            await asyncio.shield(context.stop())
-            raise
+        if start:
+            await _start(context)
         self._contexts[info.id] = context
         return context
 
@@ -354,6 +368,16 @@ class Contexts:
         context = self.get(context_id)
         del self._contexts[context_id]
         await context.stop()
+
+
+async def _start(context: Context) -> None:
+    try:
+        await context.start()
+    except KernelError as error:
+        raise ContextFailed(str(error)) from error
+    except asyncio.CancelledError:
+        await asyncio.shield(context.stop())
+        raise
 
 
 def _check_folder(folder: str) -> None:

@@ -1,6 +1,7 @@
 """The Jupyter message format (messaging protocol 5.x), pure: dicts ↔ the frames of one ZeroMQ message."""
 
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,26 +26,29 @@ class BadMessage(ValueError):
     """Frames that are no Jupyter message: a fault of the kernel's."""
 
 
-def encode_request(
-    message_id: str,
+def encode(
     kind: str,
     content: Mapping[str, Any],
     *,
     session: str,
     date: str,
     key: bytes = b"",
+    message_id: str | None = None,
+    parent: Mapping[str, Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> list[bytes]:
-    """The frames of a request, signed with `key` (empty: unsigned)."""
+    """The frames of a message, signed with `key` (empty: unsigned). `parent` is the header of the request it
+    answers.
+    """
     header = {
-        "msg_id": message_id,
+        "msg_id": message_id or uuid.uuid4().hex,
         "msg_type": kind,
         "session": session,
         "username": "user",
         "date": date,
         "version": "5.3",
     }
-    body = [json.dumps(part).encode() for part in (header, {}, metadata or {}, content)]
+    body = [json.dumps(part).encode() for part in (header, parent or {}, metadata or {}, content)]
     return [_DELIMITER, _signature(key, body), *body]
 
 

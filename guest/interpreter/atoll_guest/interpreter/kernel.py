@@ -176,8 +176,14 @@ class Kernel:
         metadata: Mapping[str, Any] | None = None,
     ) -> list[bytes]:
         date = datetime.now(UTC).isoformat()
-        return jupyter.encode_request(
-            message_id, kind, content, session=self._session, date=date, key=self._key, metadata=metadata
+        return jupyter.encode(
+            kind,
+            content,
+            session=self._session,
+            date=date,
+            key=self._key,
+            message_id=message_id,
+            metadata=metadata,
         )
 
     async def _read(self, channel: Channel, wrap: type[Reply] | type[Output]) -> None:
@@ -273,8 +279,7 @@ class Kernel:
         self._stopped = self._stopped or self._child.alive
         self._child.signal(signal.SIGKILL)
         await asyncio.shield(self._child.exit)
-        self._close_channels()
-        await asyncio.gather(*self._readers, return_exceptions=True)
+        self._close_channels()  # the readers end once their last messages are taken
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _log_tail(self) -> str:

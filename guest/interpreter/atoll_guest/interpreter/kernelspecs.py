@@ -7,11 +7,17 @@ template adds a language by putting one there. Two keys of `metadata` are ours: 
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+_R_LIBRARIES = ("/usr/local/lib/R/site-library", "/usr/lib/R/site-library", "/usr/lib/R/library")
+_NODE_KERNEL = Path(__file__).parent / "node_kernel" / "main.js"
+AMARO = Path(os.environ.get("ATOLL_AMARO", "/opt/atoll/node/node_modules/amaro"))
+"""Node.js' own TypeScript-to-JavaScript module; `guest/interpreter/package.json` is what installs it."""
 
 Transport = Literal["ipc", "tcp"]
 
@@ -47,6 +53,55 @@ def python_spec(*, preload: Iterable[str] = ()) -> KernelSpec:
     )
 
 
+def bash_spec() -> KernelSpec:
+    """Our own, in this process's environment."""
+    return KernelSpec(
+        language="bash",
+        argv=(
+            *(sys.executable, "-P", "-m", "atoll_guest.interpreter.bash_kernel"),
+            *("-f", "{connection_file}"),
+        ),
+        transport="ipc",
+    )
+
+
+def node_spec(language: str) -> KernelSpec | None:
+    """Our own for JavaScript and TypeScript; None without Node.js, or without the type stripper it needs."""
+    node = shutil.which("node")
+    if node is None or (language == "typescript" and not AMARO.is_dir()):
+        return None
+    return KernelSpec(
+        language=language,
+        argv=(node, "--no-warnings", str(_NODE_KERNEL), language, "{connection_file}"),
+        env={"ATOLL_AMARO": str(AMARO)},
+        interrupt_mode="message",
+        transport="ipc",
+    )
+
+
+def r_spec() -> KernelSpec | None:
+    """IRkernel, which Debian installs without a kernel spec; None without it."""
+    interpreter = shutil.which("R")
+    if interpreter is None or not any(Path(folder, "IRkernel").is_dir() for folder in _R_LIBRARIES):
+        return None
+    return KernelSpec(
+        language="r",
+        argv=(interpreter, "--slave", "-e", "IRkernel::main()", "--args", "{connection_file}"),
+    )
+
+
+def _built_in(language: str) -> KernelSpec | None:
+    match language:
+        case "bash":
+            return bash_spec()
+        case "javascript" | "typescript":
+            return node_spec(language)
+        case "r":
+            return r_spec()
+        case _:
+            return None
+
+
 def data_folders(environ: Mapping[str, str]) -> list[Path]:
     """Jupyter's kernel folders, the most specific first."""
     roots = [Path(part) for part in environ.get("JUPYTER_PATH", "").split(":") if part]
@@ -62,10 +117,13 @@ def data_folders(environ: Mapping[str, str]) -> list[Path]:
 
 
 def find(language: str, folders: Iterable[Path] | None = None) -> KernelSpec:
-    """The first spec that serves `language`. Raises NoKernel, whose text says what to do."""
+    """The first spec that serves `language`, else our own kernel. Raises NoKernel, which says what to do."""
     for spec, languages in _installed(folders if folders is not None else data_folders(os.environ)):
-        if language in languages:
+        if language in languages and shutil.which(spec.argv[0]):
             return spec
+    own = _built_in(language)
+    if own is not None:
+        return own
     raise NoKernel(
         f"no kernel for language {language!r} is installed in this sandbox; "
         "`./atoll setup --all` on the host adds every language the code interpreter knows"

@@ -7,8 +7,13 @@ from atoll_guest.interpreter import jupyter
 
 
 def test_a_real_jupyter_session_reads_our_signed_request() -> None:
-    frames = jupyter.encode_request(
-        "m1", "execute_request", {"code": "é"}, session="s", date="2026-01-01T00:00:00+00:00", key=b"k"
+    frames = jupyter.encode(
+        "execute_request",
+        {"code": "é"},
+        session="s",
+        date="2026-01-01T00:00:00+00:00",
+        key=b"k",
+        message_id="m1",
     )
     session = Session(key=b"k")
     _, parts = session.feed_identities(frames)

@@ -15,34 +15,42 @@ def test_an_installed_kernel_is_found_by_its_language(tmp_path: Path) -> None:
     install(
         tmp_path,
         "ir",
-        {"argv": ["R", "{resource_dir}/x", "{connection_file}"], "language": "R", "env": {"A": 1}},
+        {"argv": ["sh", "{resource_dir}/x", "{connection_file}"], "language": "R", "env": {"A": 1}},
     )
     spec = kernelspecs.find("r", [tmp_path])
-    assert spec.argv == ("R", f"{tmp_path}/ir/x", "{connection_file}")
+    assert spec.argv == ("sh", f"{tmp_path}/ir/x", "{connection_file}")
     assert (spec.env, spec.transport, spec.interrupt_mode) == ({"A": "1"}, "tcp", "signal")
 
 
 def test_our_metadata_adds_languages_and_chooses_the_transport(tmp_path: Path) -> None:
     metadata = {"atoll_transport": "ipc", "atoll_languages": ["javascript"]}
-    install(tmp_path, "deno", {"argv": ["deno"], "language": "typescript", "metadata": metadata})
+    install(tmp_path, "deno", {"argv": ["sh"], "language": "typescript", "metadata": metadata})
     assert kernelspecs.find("javascript", [tmp_path]).transport == "ipc"
-    assert kernelspecs.find("typescript", [tmp_path]).argv == ("deno",)
+    assert kernelspecs.find("typescript", [tmp_path]).argv == ("sh",)
 
 
 def test_the_first_folder_wins_and_broken_specs_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / "a" / "broken").mkdir(parents=True)
     (tmp_path / "a" / "broken" / "kernel.json").write_text("{")
     install(
-        tmp_path / "a", "old", {"argv": ["old"], "language": "x", "metadata": {"atoll_transport": "pigeon"}}
+        tmp_path / "a",
+        "old",
+        {"argv": ["sh", "old"], "language": "x", "metadata": {"atoll_transport": "pigeon"}},
     )
-    install(tmp_path / "a", "one", {"argv": ["one"], "language": "x"})
-    install(tmp_path / "b", "two", {"argv": ["two"], "language": "x"})
-    assert kernelspecs.find("x", [tmp_path / "a", tmp_path / "b"]).argv == ("one",)
+    install(tmp_path / "a", "one", {"argv": ["sh", "one"], "language": "x"})
+    install(tmp_path / "b", "two", {"argv": ["sh", "two"], "language": "x"})
+    assert kernelspecs.find("x", [tmp_path / "a", tmp_path / "b"]).argv == ("sh", "one")
 
 
 def test_a_missing_language_names_the_command_that_adds_it(tmp_path: Path) -> None:
     with pytest.raises(kernelspecs.NoKernel, match=r"\./atoll setup --all"):
-        kernelspecs.find("r", [tmp_path])
+        kernelspecs.find("ruby", [tmp_path])
+
+
+def test_a_kernel_whose_program_is_missing_counts_as_not_installed(tmp_path: Path) -> None:
+    install(tmp_path, "java", {"argv": ["no-such-java"], "language": "java"})
+    with pytest.raises(kernelspecs.NoKernel):
+        kernelspecs.find("java", [tmp_path])
 
 
 def test_jupyters_folders_are_searched_the_users_own_first() -> None:
