@@ -9,6 +9,7 @@ import secrets
 import shutil
 import socket
 from collections import Counter
+from collections.abc import Callable
 from ipaddress import IPv4Interface
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from atolld.node.guest import GuestClient
 from atolld.node.runtime.fake import ANY_CONTAINER, FakeRuntime
 from atolld.node.runtime.protocol import CHECKPOINT_FILES, Link
 from atolld.node.slots import Slot
+from atolld.node.surroundings import Surroundings
 from atolld.node.verify import hash_file
 
 
@@ -102,13 +104,19 @@ class FakeMachine:
     The guests listen on ``port``, by default one that is free: daemons of others may run on this machine.
     """
 
-    def __init__(self, home: Path, runtime: FakeRuntime | None = None, port: int | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        runtime: FakeRuntime | None = None,
+        port: int | None = None,
+        look_around: Callable[[], Surroundings] = Surroundings,
+    ) -> None:
         self.config = Config(home=home)
         key = Ed25519PrivateKey.generate()
         self.runtime = runtime or FakeRuntime(key.public_key())
         self.slots = LoopbackSlots(home)
         self.guest = GuestClient(key, port or _free_port())
-        self.node = Node(self.config, self.runtime, self.guest, self.slots)
+        self.node = Node(self.config, self.runtime, self.guest, self.slots, look_around)
 
     def kill_server(self) -> None:
         """As ``kill -9`` would: nothing of the node runs any more, the containers do."""

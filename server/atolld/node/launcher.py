@@ -25,6 +25,8 @@ from atolld.node.surroundings import Surroundings
 from atolld.node.verify import damaged
 
 ENVD_PATH = "/.atoll/envd"
+_DIGEST_FILE = "surroundings"
+"""Beside a snapshot's images: the digest of what this host had passed on when it was taken."""
 _PROBE_TIMEOUT = 15.0
 """Seconds a fresh daemon may take to answer; it is milliseconds when all is well."""
 
@@ -41,6 +43,8 @@ class Run:
     """Kept open to the daemon of a warm one: saves the handshake at the claim."""
     sandbox_id: SandboxId | None = None
     allow_internet: bool = True
+    surroundings: str = ""
+    """Digest of the surroundings that the daemon was told of."""
 
     @property
     def record(self) -> Record:
@@ -88,7 +92,9 @@ class Launcher:
                 # Another host key, or a server that makes its sandboxes differently.
                 raise damaged(build, "its snapshot was taken by another server or version of it") from error
             watch.mark("restore")
-            await self._greet(run, surroundings, watch)
+            await self._probe(run, watch)
+            if await asyncio.to_thread(_read_digest, build.snapshot_path) != surroundings.digest:
+                await self._greet(run, surroundings, watch)
             run.stack = stack.pop_all()
         return run
 
@@ -102,6 +108,7 @@ class Launcher:
             run, spec = await self._create(stack, root_path, resources, envs, watch)
             await self._runtime.start(spec)
             watch.mark("start")
+            await self._probe(run, watch)
             await self._greet(run, surroundings, watch)
             run.stack = stack.pop_all()
         return run
@@ -128,6 +135,7 @@ class Launcher:
         """The run's snapshot into ``directory``; the run is over afterwards and must be unwound."""
         await asyncio.to_thread(check_free_space, directory, run.resources.memory_mib, "the snapshot")
         await self._runtime.checkpoint(run.slot.name, directory, keep_running=False)
+        await asyncio.to_thread(_write_digest, directory, run.surroundings)
 
     async def _create(
         self,
@@ -165,6 +173,12 @@ class Launcher:
             envs=envs,
         )
 
+    async def _probe(self, run: Run, watch: Stopwatch) -> None:
+        """Keeps the connection the daemon answered on."""
+        run.connection = await self._wait_healthy(run)
+        run.stack.callback(run.drop_connection)
+        watch.mark("probe")
+
     async def _wait_healthy(self, run: Run) -> GuestConnection:
         """Does not wait on for a daemon whose container has ended."""
         healthy = asyncio.create_task(self._guest.wait_healthy(run.slot.address, _PROBE_TIMEOUT))
@@ -173,21 +187,33 @@ class Launcher:
             await asyncio.wait((healthy, ended), return_when=asyncio.FIRST_COMPLETED)
             if healthy.done():
                 return healthy.result()
-            raise HostError(
-                f"the sandbox ended while it was starting: {ended.result().strip() or 'no last words'}"
-            )
+            words = ended.result().strip()
+            raise HostError(f"the sandbox ended while it was starting: {words or 'it said nothing'}")
         finally:
             healthy.cancel()
             ended.cancel()
 
     async def _greet(self, run: Run, surroundings: Surroundings, watch: Stopwatch) -> None:
-        """Waits for the daemon and gives it what depends on this host and not on who claims the sandbox."""
+        """Gives the daemon what depends on this host and not on who claims the sandbox."""
         address = run.slot.address
-        run.connection = await self._wait_healthy(run)
-        run.stack.callback(run.drop_connection)
-        watch.mark("probe")
         for path, content in surroundings.guest_files.items():
             await self._guest.write_file(address, path, content, run.connection)
         if surroundings.ca_bundle:
             await self._guest.init(address, {"caBundle": surroundings.ca_bundle}, run.connection)
+        run.surroundings = surroundings.digest
         watch.mark("greet")
+
+
+def _read_digest(directory: Path) -> str:
+    """Which surroundings a snapshot has in it; empty when nobody knows."""
+    try:
+        return (directory / _DIGEST_FILE).read_text()
+    except OSError:
+        return ""
+
+
+def _write_digest(directory: Path, digest: str) -> None:
+    with (directory / _DIGEST_FILE).open("w") as file:
+        file.write(digest)
+        file.flush()
+        os.fsync(file.fileno())

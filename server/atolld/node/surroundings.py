@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 from atolld.node import egress
@@ -38,6 +39,14 @@ class Surroundings:
     """PEM of the certificates this host trusts beyond its distribution's; guests trust them too."""
     allowances: frozenset[str] = frozenset()
     """``network`` or ``network:port`` that sandboxes may reach although its range is closed."""
+
+    @property
+    def digest(self) -> str:
+        """Of what lies inside a sandbox, lower-case hex: one that has it already needs no visit."""
+        inside = sha256(self.ca_bundle.encode())
+        for path, content in sorted(self.guest_files.items()):
+            inside.update(f"\0{path}\0{len(content)}\0".encode() + content)
+        return inside.hexdigest()
 
 
 def look_around(allow_egress: Iterable[str] | None, environ: Mapping[str, str]) -> Surroundings:

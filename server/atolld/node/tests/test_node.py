@@ -11,7 +11,7 @@ from atoll_wire import process
 from atolld.model.errors import BuildDamaged, HostError
 from atolld.model.sandbox import EndReason, Identity, Resources, SandboxId
 from atolld.model.template import Build
-from atolld.node import Node, SandboxEnded, Slot, StartSpec
+from atolld.node import Node, SandboxEnded, Slot, StartSpec, Surroundings
 from atolld.node.doubles import FakeMachine, fake_build
 
 ONE = SandboxId("i1")
@@ -197,6 +197,28 @@ async def test_a_restarted_server_adopts_the_living_and_removes_the_rest(tmp_pat
     assert not list((tmp_path / "run" / "sandboxes").iterdir())
 
 
+async def test_a_sandbox_is_told_of_its_surroundings_unless_its_snapshot_knows_them(
+    tmp_path: Path,
+) -> None:
+    machine = FakeMachine(tmp_path, look_around=lambda: Surroundings({"/etc/resolv.conf": b"x"}, "PEM"))
+    await machine.node.open()
+    build = fake_build(tmp_path)
+    await machine.node.start(start_spec(build, "i1"))
+    target = build.snapshot_path
+    (told,) = machine.runtime.containers.values()
+    assert told.files == {"/etc/resolv.conf": b"x"}
+    assert told.last_init["caBundle"] == "PEM"
+
+    (target / "surroundings").write_text(Surroundings({"/etc/resolv.conf": b"x"}, "PEM").digest)
+    await machine.node.start(start_spec(build, "i2"))
+    (_, knowing) = machine.runtime.containers.values()
+    assert knowing.files == {}
+    assert "caBundle" not in knowing.last_init
+    for sandbox_id in list(machine.node.running()):
+        await machine.node.stop(sandbox_id)
+    await machine.node.close()
+
+
 async def test_a_template_is_built_by_boot_command_and_snapshot(machine: FakeMachine, tmp_path: Path) -> None:
     root = fake_build(tmp_path, "root").root_path
     await machine.node.boot(root_path=root, resources=Resources(), envs={}, sandbox_id=ONE)
@@ -206,6 +228,7 @@ async def test_a_template_is_built_by_boot_command_and_snapshot(machine: FakeMac
     target.mkdir()
     await machine.node.snapshot(ONE, target)
     assert (target / "pages.img").is_file()
+    assert (target / "surroundings").read_text() == Surroundings().digest
     assert not machine.slots.leased
     with pytest.raises(SandboxEnded):
         await machine.node.snapshot(ONE, target)
