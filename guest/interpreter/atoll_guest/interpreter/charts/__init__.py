@@ -5,6 +5,6 @@ matplotlib late.
 interpreter's wire sheet, "Chart schema".
 """
 
-from .figure import extract_chart
+from .figure import extract_chart, extract_extras
 
-__all__ = ["extract_chart"]
+__all__ = ["extract_chart", "extract_extras"]

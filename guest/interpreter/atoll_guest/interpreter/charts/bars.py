@@ -35,16 +35,21 @@ def _groups(axes: Any) -> list[tuple[str, list[Any]]]:
         container for container in axes.containers if isinstance(container, BarContainer)
     ]
     groups: list[tuple[str, list[Any]]] = [
-        (_group_name(container.get_label()), list(container)) for container in containers
+        (group_name(container), list(container)) for container in containers
     ]
     if groups:
         return groups
     return [("Group 0", [patch for patch in axes.patches if isinstance(patch, Rectangle)])]
 
 
-def _group_name(label: Any) -> str:
-    match = _AUTO_GROUP.fullmatch(str(label))
-    return f"Group {match[1]}" if match else str(label)
+def group_name(container: Any) -> str:
+    """The container's label; `hist` gives it to the first bar instead."""
+    label = str(container.get_label())
+    first = str(container[0].get_label()) if len(container) else ""
+    if _AUTO_GROUP.fullmatch(label) and first and not first.startswith("_"):
+        return first
+    match = _AUTO_GROUP.fullmatch(label)
+    return f"Group {match[1]}" if match else label
 
 
 def _is_horizontal(axes: Any, bars: Sequence[Any]) -> bool:

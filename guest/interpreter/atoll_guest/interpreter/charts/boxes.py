@@ -2,6 +2,7 @@
 outliers. Everything is read as if upright; a lying plot is turned first.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from . import scales
 from .texts import Chart, labels, number
 
+_NOTCHED = 11
 _Line = tuple[list[float], list[float]]
 """The coordinates of one artist: across (where the boxes stand) and along (the values)."""
 
@@ -29,10 +31,14 @@ class _Box:
 
 
 def is_box_plot(lines: Sequence[Any]) -> bool:
-    """Of lines only: a box plot has unlabelled closed ones, each with at least five open ones beside it."""
+    """Of lines only: a box plot has unlabelled closed ones with whiskers, or five lines beside each."""
     boxes = [line for line in lines if _is_outline(_coordinates(line))]
-    unlabelled = all(str(line.get_label()).startswith("_") for line in boxes)
-    return bool(boxes) and unlabelled and len(lines) >= 6 * len(boxes)
+    if not boxes or not all(str(line.get_label()).startswith("_") for line in boxes):
+        return False
+    outlines = [_coordinates(line) for line in boxes]
+    parts = [_coordinates(line) for line in lines if line not in boxes]
+    has_whisker = _has_whisker(outlines, parts) or _has_whisker(_turned(outlines), _turned(parts))
+    return has_whisker or len(lines) >= 6 * len(boxes)
 
 
 def box_chart(axes: Any) -> Chart:
@@ -61,7 +67,9 @@ def _is_outline(line: _Line) -> bool:
     """Closed: 5 corners, 11 with notches."""
     across, along = line
     return (
-        len(across) in (5, 11) and (across[0], along[0]) == (across[-1], along[-1]) and len(set(across)) > 1
+        len(across) in (5, _NOTCHED)
+        and (across[0], along[0]) == (across[-1], along[-1])
+        and len(set(across)) > 1
     )
 
 
@@ -72,7 +80,11 @@ def _turned(lines: Sequence[_Line]) -> list[_Line]:
 def _box(outline: _Line) -> _Box:
     across, along = outline
     left, right, low, high = min(across), max(across), min(along), max(along)
-    return _Box((left + right) / 2, right - left, low, high, whisker_low=low, whisker_high=high)
+    box = _Box((left + right) / 2, right - left, low, high, whisker_low=low, whisker_high=high)
+    if len(along) >= _NOTCHED:  # the notch may reach beyond the box
+        box.low, box.high, box.median = along[0], along[5], along[3]
+        box.whisker_low, box.whisker_high, box.median_rank = box.low, box.high, (math.inf, True)
+    return box
 
 
 def _has_whisker(outlines: Sequence[_Line], parts: Sequence[_Line]) -> bool:

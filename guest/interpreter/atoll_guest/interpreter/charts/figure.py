@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from . import bars, boxes, pies, points
+from . import bars, boxes, extras, pies, points
 from .texts import Chart, text_or_none
 
 
@@ -21,6 +21,21 @@ def extract_chart(figure: Any) -> Chart:
         "type": "superchart",
         "title": text_or_none(suptitle.get_text()) if suptitle is not None else None,
         "elements": charts,
+    }
+
+
+def extract_extras(figure: Any) -> dict[str, Chart]:
+    """{MIME type: chart} of kinds the wire has no type for; several axes with the same kind become one
+    superchart.
+    """
+    found: dict[str, list[Chart]] = {}
+    for axes in figure.get_axes():
+        if not is_colorbar(axes):
+            for mime, chart in extras.extra_charts(axes).items():
+                found.setdefault(mime, []).append(chart)
+    return {
+        mime: charts[0] if len(charts) == 1 else {"type": "superchart", "title": None, "elements": charts}
+        for mime, charts in found.items()
     }
 
 
@@ -68,4 +83,18 @@ def detect(artists: list[Any]) -> str:
     for kind, name in ((PathCollection, "scatter"), (Wedge, "pie"), (Rectangle, "bar")):
         if any(isinstance(artist, kind) for artist in artists):
             return name
-    return "unknown"
+    return "line" if _is_decorated_line(artists) else "unknown"
+
+
+def _is_decorated_line(artists: list[Any]) -> bool:
+    """Lines with a band, an area or error bars around them, as Seaborn draws them: beyond the wire's rule."""
+    from matplotlib.collections import LineCollection, PolyCollection
+    from matplotlib.contour import ContourSet
+    from matplotlib.lines import Line2D
+
+    if not any(isinstance(artist, Line2D) for artist in artists):
+        return False
+    return all(
+        isinstance(artist, (Line2D, LineCollection, PolyCollection)) and not isinstance(artist, ContourSet)
+        for artist in artists
+    )

@@ -7,50 +7,29 @@ raises into the user's code: a value without that form has just not that form.
 
 from typing import Any, cast
 
-from IPython.core.formatters import BaseFormatter
-from traitlets import ObjectName, Unicode
-
 from .plain import NotPlain, to_plain
 
 
-class DataFormatter(BaseFormatter):
-    """Tables."""
-
-    format_type = Unicode("e2b/data")
-    print_method = ObjectName("_repr_e2b_data_")
-    _return_type = dict
-
-
-class ChartFormatter(BaseFormatter):
-    """Charts."""
-
-    format_type = Unicode("e2b/chart")
-    print_method = ObjectName("_repr_e2b_chart_")
-    _return_type = dict
-
-    def __call__(self, obj: Any) -> Any:
-        """Asks the class itself: IPython's set-up of matplotlib unregisters every formatter of Figure."""
-        if _is_figure(obj):
-            return chart(obj)
-        return cast("Any", super()).__call__(obj)
-
-
 def install(shell: Any) -> None:
-    """Into IPython's display formatter."""
+    """Into IPython's display formatter. Tables and charts go through the bundle formatter, which IPython's
+    set-up of matplotlib leaves alone (it unregisters Figure from all others).
+    """
     display = shell.display_formatter
-    for formatter in (DataFormatter(parent=display), ChartFormatter(parent=display)):
-        display.formatters[formatter.format_type] = formatter
-    display.active_types = [*display.active_types, "e2b/data", "e2b/chart"]
+    bundles = display.mimebundle_formatter
     for module in ("pandas", "pandas.core.frame"):  # where the class says it is, by pandas' version
-        display.formatters["e2b/data"].for_type_by_name(module, "DataFrame", table)
+        bundles.for_type_by_name(module, "DataFrame", table_bundle)
+    bundles.for_type_by_name("matplotlib.figure", "Figure", figure_bundle)
     for kind in (list, dict):
         display.formatters["application/json"].for_type(kind, json_value)
 
 
-def _is_figure(value: Any) -> bool:
-    return any(
-        kind.__name__ == "Figure" and kind.__module__ == "matplotlib.figure" for kind in type(value).__mro__
-    )
+def table_bundle(frame: Any) -> dict[str, Any]:
+    data = table(frame)
+    return {} if data is None else {"e2b/data": data}
+
+
+def figure_bundle(figure: Any) -> dict[str, Any]:
+    return {"e2b/chart": chart(figure), **extras(figure)}
 
 
 def table(frame: Any) -> dict[str, list[Any]] | None:
@@ -107,4 +86,13 @@ def chart(figure: Any) -> dict[str, Any]:
     try:
         return extract_chart(figure)
     except Exception:  # the user's plot is shown in any case
+        return {}
+
+
+def extras(figure: Any) -> dict[str, Any]:
+    from atoll_guest.interpreter.charts import extract_extras
+
+    try:
+        return extract_extras(figure)
+    except Exception:  # as above
         return {}
