@@ -32,7 +32,7 @@ _OTHERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "dnf": (
         "dnf install",
         {
-            "mmdebstrap": "mmdebstrap",
+            "mmdebstrap": "debootstrap debian-keyring",
             "mkfs.erofs": "erofs-utils",
             "nft": "nftables",
             "ip": "iproute",

@@ -4,7 +4,7 @@ set -eu
 tree=$1 suite=$2 inputs=$3 recipe=$4
 
 mirror=$(sed -n '1s/^deb \([^ ]*\) .*/\1/p' "$inputs/sources.list")
-debootstrap --variant=minbase "$suite" "$tree" $mirror
+debootstrap --force-check-gpg --variant=minbase "$suite" "$tree" $mirror
 if [ -n "$mirror" ]; then
   cp "$inputs/sources.list" "$tree/etc/apt/sources.list"
 fi
