@@ -4,6 +4,7 @@ serve               the server, in the foreground; --domain NAME[:PORT], --tls-p
                     --cert FILE --key FILE, --acme FILE
 down [--json]       stop the server and every sandbox
 trust [--remove]    our certificate authority in the system's store, for https; --json
+bench-restore       a bare ``runsc restore`` of a template's snapshot, timed; --template NAME, --n N
 setup, doctor, uninstall …    see ``--help`` of each
 """
 
@@ -113,6 +114,22 @@ def _uninstall(arguments: Sequence[str]) -> int:
     return run(arguments, stop)
 
 
+def _bench_restore(arguments: Sequence[str]) -> int:
+    import argparse
+    import json
+
+    from atolld.daemon.bench_restore import bench_restore
+
+    parser = argparse.ArgumentParser(prog="atolld bench-restore", description=bench_restore.__doc__)
+    parser.add_argument("--template", default="base")
+    parser.add_argument("--n", type=int, default=5)
+    parser.add_argument("--json", action="store_true", help="the only form there is")
+    options = parser.parse_args(arguments)
+    measured = bench_restore(read_config(os.environ), options.template, options.n)
+    print(json.dumps({"restore_ms": list(measured)}))
+    return 0
+
+
 def _refuse(arguments: Sequence[str], known: Sequence[str]) -> None:
     unknown = [argument for argument in arguments if argument not in known]
     if unknown:
@@ -126,6 +143,7 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "doctor": _doctor,
     "uninstall": _uninstall,
     "trust": _trust,
+    "bench-restore": _bench_restore,
 }
 
 

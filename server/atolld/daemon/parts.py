@@ -38,17 +38,25 @@ class House:
 
 def build_node(config: Config) -> Node:
     """Raises :class:`HostError` when set-up has not made what it needs."""
-    binary = Artefacts(config.home).runsc
-    if not binary.is_file():
-        raise HostError(f"there is no runsc at {binary}: `./atoll setup` makes it")
     run = config.home / "run"
     return Node(
         config,
-        RunscRuntime(binary.resolve(), run / "runsc"),
-        GuestClient(load_host_key(config.home / "host-key")),
+        RunscRuntime(runsc_binary(config).resolve(), run / "runsc"),
+        build_guest(config),
         KernelSlots(config.network, run / "sandboxes"),
         lambda: look_around(config.allow_egress, os.environ),
     )
+
+
+def runsc_binary(config: Config) -> Path:
+    binary = Artefacts(config.home).runsc
+    if not binary.is_file():
+        raise HostError(f"there is no runsc at {binary}: `./atoll setup` makes it")
+    return binary
+
+
+def build_guest(config: Config) -> GuestClient:
+    return GuestClient(load_host_key(config.home / "host-key"))
 
 
 @contextlib.asynccontextmanager

@@ -25,6 +25,7 @@ from atoll_wire import connect, hostauth, process
 from atolld.model.errors import GuestUnresponsive
 from atolld.model.sandbox import Identity
 
+ENVD_PATH = "/.atoll/envd"
 ENVD_PORT = 49983
 CALL_TIMEOUT = 10.0
 """Seconds a call to the daemon may take: a healthy one answers in a millisecond."""
@@ -95,6 +96,11 @@ class GuestClient:
     @property
     def port(self) -> int:
         return self._port
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What pid 1 of every sandbox is; a snapshot remembers it."""
+        return (ENVD_PATH, "--port", str(self.port), "--host-key", self.public_key)
 
     @property
     def public_key(self) -> str:
