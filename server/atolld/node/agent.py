@@ -370,7 +370,7 @@ class Node:
         build, _ = self._targets[kind]
         try:
             run = await self._restore(build, kind.resources)
-            await self._freeze(run)
+            await self._make_ready(run)
         except AtollError as error:
             _log.warning("template %s cannot be kept warm: %s", build.manifest.name, error)
             self._blocked.add(kind)
@@ -380,8 +380,9 @@ class Node:
         self._waiting.append(entry)
         self._watches[run] = asyncio.create_task(self._watch_waiting(entry))
 
-    async def _freeze(self, run: Run) -> None:
+    async def _make_ready(self, run: Run) -> None:
         try:
+            await self._launcher.rehearse(run)
             await self._runtime.freeze(run.slot.name)
         except BaseException:
             await self._unwind(run)

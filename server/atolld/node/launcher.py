@@ -24,7 +24,6 @@ from atolld.node.slots import Slot, Slots
 from atolld.node.surroundings import Surroundings
 from atolld.node.verify import damaged
 
-ENVD_PATH = "/.atoll/envd"
 _DIGEST_FILE = "surroundings"
 """Beside a snapshot's images: the digest of what this host had passed on when it was taken."""
 _PROBE_TIMEOUT = 15.0
@@ -131,6 +130,10 @@ class Launcher:
         """Raises :class:`GuestUnresponsive` unless the run's daemon answers soon."""
         (await self._guest.wait_healthy(run.slot.address, timeout=5)).close()
 
+    async def rehearse(self, run: Run) -> None:
+        """One call like the one at the claim: a restored daemon's first is slow, its pages are not there."""
+        await self._guest.init(run.slot.address, {}, run.connection)
+
     async def checkpoint(self, run: Run, directory: Path) -> None:
         """The run's snapshot into ``directory``; the run is over afterwards and must be unwound."""
         await asyncio.to_thread(check_free_space, directory, run.resources.memory_mib, "the snapshot")
@@ -169,7 +172,7 @@ class Launcher:
             resources=resources,
             link=slot.link,
             cgroup_path=slot.cgroup_path,
-            args=(ENVD_PATH, "--port", str(self._guest.port), "--host-key", self._guest.public_key),
+            args=self._guest.command,
             envs=envs,
         )
 

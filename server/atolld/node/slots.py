@@ -24,8 +24,6 @@ from atolld.node.runtime.protocol import Link
 
 _ADDRESSES, _PREFIX = 4, 30
 """A slot's own network: its name, the host's end, the guest, broadcast."""
-_LINGER = 5.0
-"""Seconds a dead server's links may take to go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +119,7 @@ class KernelSlots:
                 f"the sandboxes' range {self._network} is in use on this machine ({overlap}); "
                 "set ATOLL_NETWORK to a private range that is free"
             )
-        await self._refuse_other_servers()
+        await self._settle_links()
         await netns.reject_range(netlink, self._network)
         if not netns.read_forwarding():
             netns.set_forwarding(True)
@@ -220,7 +218,15 @@ class KernelSlots:
             raise
         try:
             name, group = netns.link_name(gateway.ip), firewall.link_group(self._network)
-            await netns.create_pair(self._open_netlink(), namespace, name, gateway, self._mtu, group)
+            await netns.create_pair(
+                self._open_netlink(),
+                namespace,
+                name,
+                gateway,
+                mtu=self._mtu,
+                group=group,
+                owner=self._owner,
+            )
             await asyncio.to_thread(netns.set_up_inside, namespace)
         except BaseException:
             del self._used[index]
@@ -251,21 +257,23 @@ class KernelSlots:
             self._netlink = netns.open_netlink()
         return self._netlink
 
-    async def _refuse_other_servers(self) -> None:
-        """Links of the range that are neither in our directory nor made here are another server's.
+    async def _settle_links(self) -> None:
+        """Links of the range that no slot stands on: our dead predecessor's go, another server's are refused."""
+        known = {netns.link_name(self._gateway(index).ip) for index in self._used}
+        known |= {f"{netns.LINK_PREFIX}{path.name.split('-')[0]}" for path in _list(self._sandboxes)}
+        for name in netns.list_links(self._network) - known:
+            owner = netns.read_owner(name)
+            if owner == self._owner:
+                await netns.delete_link(self._open_netlink(), name)
+            elif owner:
+                raise HostError(
+                    f"the sandboxes' range {self._network} is in use by the server of {owner}; "
+                    "stop that one or set ATOLL_NETWORK"
+                )
 
-        Those of a server that was just killed go by themselves, soon: the kernel clears up behind it.
-        """
-        ours = {netns.link_name(self._gateway(index).ip) for index in self._used}
-        ours |= {f"{netns.LINK_PREFIX}{path.name.split('-')[0]}" for path in _list(self._sandboxes)}
-        try:
-            async with asyncio.timeout(_LINGER):
-                while netns.list_links(self._network) - ours:  # noqa: ASYNC110 (the kernel tells nobody)
-                    await asyncio.sleep(0.05)
-        except TimeoutError:
-            raise HostError(
-                f"another server uses the sandboxes' range {self._network}; stop it or set ATOLL_NETWORK"
-            ) from None
+    @property
+    def _owner(self) -> str:
+        return str(self._sandboxes)
 
     async def _apply(self, policy: firewall.Policy) -> None:
         if policy != self._applied:

@@ -113,9 +113,19 @@ def open_packet_socket(namespace: Namespace) -> int:
 
 
 async def create_pair(
-    netlink: Netlink, namespace: Namespace, host_name: str, gateway: IPv4Interface, mtu: int, group: int
+    netlink: Netlink,
+    namespace: Namespace,
+    host_name: str,
+    gateway: IPv4Interface,
+    *,
+    mtu: int,
+    group: int,
+    owner: str,
 ) -> None:
-    """The veth pair: ``host_name`` here with the ``gateway`` address, ``eth0`` in the namespace."""
+    """The veth pair: ``host_name`` here with the ``gateway`` address, ``eth0`` in the namespace.
+
+    ``owner`` is written on it for whoever finds it, see :func:`read_owner`.
+    """
     peer = {
         "ifname": GUEST_INTERFACE,
         "net_ns_fd": namespace.descriptor,
@@ -127,6 +137,7 @@ async def create_pair(
             "add", ifname=host_name, kind="veth", peer=peer, address=_mac(GATEWAY_MAC), mtu=mtu, group=group
         )
         await asyncio.to_thread(_disable_ipv6, host_name)
+        await asyncio.to_thread(_alias(host_name).write_text, owner)
         index = socket.if_nametoindex(host_name)
         await netlink.addr("add", index=index, address=str(gateway.ip), prefixlen=gateway.network.prefixlen)
         await netlink.link("set", index=index, state="up")
@@ -229,6 +240,14 @@ def list_links(network: IPv4Network) -> frozenset[str]:
     )
 
 
+def read_owner(name: str) -> str:
+    """What :func:`create_pair` was told; empty for a link that is just being made, or gone."""
+    try:
+        return _alias(name).read_text().strip()
+    except OSError:
+        return ""
+
+
 def read_forwarding() -> bool:
     return Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1"
 
@@ -239,6 +258,10 @@ def set_forwarding(enabled: bool) -> None:
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1" if enabled else "0")
     except OSError as error:
         raise HostError(f"net.ipv4.ip_forward cannot be set ({error}); set it to 1 by hand") from error
+
+
+def _alias(interface: str) -> Path:
+    return Path(f"/sys/class/net/{interface}/ifalias")
 
 
 def _disable_ipv6(interface: str) -> None:

@@ -300,6 +300,14 @@ async def _start_and_fail(machine: Machine, build: Build, name: str, step: str) 
         delattr(target, verb)
 
 
+async def test_a_range_of_another_server_is_refused(machine: Machine, short_home: Path) -> None:
+    await machine.start(await machine.build(), "i1")
+    other = KernelSlots(machine.network, short_home / "other")
+    with pytest.raises(HostError, match=str(short_home)):
+        await other.open(frozenset())
+    await other.close(keep=True)
+
+
 async def test_a_range_that_is_in_use_is_refused(short_home: Path, runsc_binary: Path) -> None:
     slots = KernelSlots(_own_network(), short_home / "run" / "sandboxes")
     with pytest.raises(HostError, match="ATOLL_NETWORK"):
@@ -316,7 +324,7 @@ async def _outside() -> AsyncGenerator[str]:
     name = netns.link_name(gateway.ip)
     netlink = netns.open_netlink()
     try:
-        await netns.create_pair(netlink, namespace, name, gateway, 1500, 0)
+        await netns.create_pair(netlink, namespace, name, gateway, mtu=1500, group=0, owner="a test")
         netns.set_up_inside(namespace)
         inside = f"nsenter --net={namespace.path}"
         script = f"{inside} ip address add 198.51.100.2/30 dev eth0"
