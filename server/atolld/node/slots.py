@@ -258,7 +258,7 @@ class KernelSlots:
         return self._netlink
 
     async def _settle_links(self) -> None:
-        """Links that no slot stands on: our dead predecessor's go, another server's mean that its range is ours."""
+        """Links that no slot stands on: our dead predecessor's go; another server's mean a range in use."""
         known = {netns.link_name(self._gateway(index).ip) for index in self._used}
         known |= {f"{netns.LINK_PREFIX}{path.name.split('-')[0]}" for path in _list(self._sandboxes)}
         for name in netns.list_links(self._network) - known:
