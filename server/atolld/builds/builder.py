@@ -23,12 +23,12 @@ from atolld.builds.keys import hash_file
 from atolld.builds.roots import Root
 from atolld.builds.templates import TEMPLATES, TemplateRecipe
 from atolld.builds.tools import Report, run_tool
-from atolld.builds.workshop import ensure_host_key, open_workshop
+from atolld.builds.workshop import load_host_key, open_workshop
 from atolld.config import Config
 from atolld.model.errors import HostError
 from atolld.model.sandbox import SandboxId, new_sandbox_id
 from atolld.model.template import Manifest, StoredFile, encode_manifest, parse_manifest
-from atolld.node import Node
+from atolld.node import GuestClient, Node
 
 OpenNode = Callable[[Config], AbstractAsyncContextManager[Node]]
 """Opens a node of this machine for the time of a build."""
@@ -97,7 +97,6 @@ class Builder:
     async def _run_template(
         self, template: TemplateRecipe, root: Root, snapshot: Path, report: Report
     ) -> None:
-        ensure_host_key(self._config.home / "host-key")
         async with self._building:
             with open_workshop(self._config) as config:
                 async with self._open_node(config) as node:
@@ -187,7 +186,11 @@ class Builder:
             envs=self._variables(template),
             start_command=template.start_command,
             ready_command=template.ready_command,
+            fingerprint=self._fingerprint(),
         )
+
+    def _fingerprint(self) -> str:
+        return GuestClient(load_host_key(self._config.home / "host-key")).snapshot_fingerprint
 
     def _described(self, manifest: Manifest) -> Manifest:
         """What of ``manifest`` its recipe decides; the rest as :meth:`_wanted` has it."""

@@ -16,9 +16,11 @@ from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from atolld.builds.files import sync
 from atolld.config import Config
-from atolld.model.errors import InvalidRequest
+from atolld.model.errors import HostError, InvalidRequest
 
 _BORROWED = ("bin", "host-key")
 _PREFIX = 28
@@ -51,6 +53,20 @@ def plan_network(network: IPv4Network) -> IPv4Network:
             f"ATOLL_NETWORK={network} leaves no addresses for template builds: give a smaller one"
         )
     return IPv4Network((first, _PREFIX))
+
+
+def load_host_key(path: Path) -> Ed25519PrivateKey:
+    """The key by which the daemons inside know their host, made when there is none.
+
+    Every snapshot has its public half in it: with another key, templates must be built anew.
+    """
+    ensure_host_key(path)
+    try:
+        return Ed25519PrivateKey.from_private_bytes(path.read_bytes())
+    except ValueError as error:
+        raise HostError(
+            f"{path} is damaged: remove it, then `./atoll setup --rebuild base` and the other templates"
+        ) from error
 
 
 def ensure_host_key(path: Path) -> None:

@@ -8,10 +8,8 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from atolld.builds.artefacts import Artefacts
-from atolld.builds.workshop import ensure_host_key
+from atolld.builds.workshop import load_host_key
 from atolld.config import Config
 from atolld.control.clock import Clock
 from atolld.control.keys import Keys, ensure_credentials
@@ -86,17 +84,3 @@ async def open_house(config: Config) -> AsyncGenerator[House]:
         )
         stack.push_async_callback(sandboxes.close)
         yield House(store, node, routes, templates, Keys(store, clock.ticks), sandboxes)
-
-
-def load_host_key(path: Path) -> Ed25519PrivateKey:
-    """The key by which the daemons inside know their host, made when there is none.
-
-    Every snapshot has its public half in it: with another key, templates must be built anew.
-    """
-    ensure_host_key(path)
-    try:
-        return Ed25519PrivateKey.from_private_bytes(path.read_bytes())
-    except ValueError as error:
-        raise HostError(
-            f"{path} is damaged: remove it, then `./atoll setup --rebuild base` and the other templates"
-        ) from error

@@ -48,6 +48,9 @@ class Manifest:
     envs: Mapping[str, str] = field(default_factory=dict[str, str])
     start_command: str | None = None
     ready_command: str | None = None
+    fingerprint: str = ""
+    """What all sandboxes of the node that took the snapshot had in common (:mod:`atolld.node`): tells set-up
+    that a build is out of date, before a restore fails."""
     format: int = MANIFEST_FORMAT
 
 

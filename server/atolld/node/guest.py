@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from atoll_wire import connect, hostauth, process
 from atolld.model.errors import GuestUnresponsive
 from atolld.model.sandbox import Identity
+from atolld.node.runtime.bundle import snapshot_fingerprint
 
 ENVD_PATH = "/.atoll/envd"
 ENVD_PORT = 49983
@@ -101,6 +102,11 @@ class GuestClient:
     def command(self) -> tuple[str, ...]:
         """What pid 1 of every sandbox is; a snapshot remembers it."""
         return (ENVD_PATH, "--port", str(self.port), "--host-key", self.public_key)
+
+    @property
+    def snapshot_fingerprint(self) -> str:
+        """What snapshots of sandboxes with this daemon say of themselves."""
+        return snapshot_fingerprint(self.command)
 
     @property
     def public_key(self) -> str:

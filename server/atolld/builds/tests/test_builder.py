@@ -112,6 +112,12 @@ async def test_another_start_command_wants_a_new_build(site: Site):
     assert site.builder().find(changed, site.root) is None
 
 
+async def test_another_host_key_wants_a_new_build(site: Site):
+    await site.builder().build(CODE, site.root, ignore)
+    (site.home / "host-key").write_bytes(bytes(32))
+    assert site.builder().find(CODE, site.root) is None
+
+
 async def test_a_damaged_build_does_not_count(site: Site):
     manifest = await site.builder().build(CODE, site.root, ignore)
     directory = site.home / "templates" / CODE.template_id / manifest.build_id

@@ -9,9 +9,13 @@ pinned gVisor.
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from ipaddress import IPv4Network
+from ipaddress import IPv4Interface, IPv4Network
+from pathlib import Path
 
+from atolld.model.sandbox import Resources
 from atolld.node.runtime.protocol import ContainerSpec, Link
 
 GUEST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -99,6 +103,26 @@ def runsc_flags(root: str, spec: ContainerSpec | None = None) -> list[str]:
             f"--panic-log={spec.directory / 'panic.log'}",
         ]
     return flags
+
+
+def snapshot_fingerprint(args: Sequence[str]) -> str:
+    """Lower-case hex of all that a checkpoint and the container it is restored into must have in common,
+    besides the root image and the resources: what pid 1 is, mounts, capabilities, flags. A snapshot with
+    another one must be made anew.
+    """
+    nowhere = Link(
+        interface="",
+        address=IPv4Interface("0.0.0.0/32"),
+        gateway="",
+        mac=b"",
+        gateway_mac=b"",
+        mtu=0,
+        namespace_path="",
+        open_packet_socket=lambda: -1,
+    )
+    spec = ContainerSpec("", Path(), Path(), Resources(), nowhere, "", tuple(args))
+    shape = json.dumps([build_config(spec), runsc_flags("", spec)], sort_keys=True)
+    return hashlib.sha256(shape.encode()).hexdigest()
 
 
 def network_args(link: Link, *, restore: bool) -> dict[str, object]:

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from atolld.model.sandbox import Resources
-from atolld.node.runtime.bundle import build_config, network_args, runsc_flags
+from atolld.node.runtime.bundle import build_config, network_args, runsc_flags, snapshot_fingerprint
 from atolld.node.runtime.protocol import ContainerSpec, Link
 
 
@@ -88,3 +88,10 @@ def test_the_network_has_one_way_out(spec: ContainerSpec) -> None:
     assert link["MTU"] == 1400
     assert link["Neighbors"] == [{"IP": "10.213.0.5", "HardwareAddr": "AgAAAAAB"}]
     assert args["Defaultv4Gateway"]["Route"]["Gateway"] == "10.213.0.5"
+
+
+def test_a_snapshot_of_another_daemon_has_another_fingerprint() -> None:
+    assert snapshot_fingerprint(["/envd", "--host-key", "a"]) != snapshot_fingerprint(
+        ["/envd", "--host-key", "b"]
+    )
+    assert snapshot_fingerprint(["/envd"]) == snapshot_fingerprint(["/envd"])
