@@ -8,7 +8,8 @@ import (
 
 // Envelope: 1 byte flags, 4 bytes big-endian length, then that many bytes of JSON.
 const (
-	envelopeHeader = 5
+	// HeaderSize is what an envelope adds to its payload, in bytes.
+	HeaderSize     = 5
 	flagCompressed = 0x01
 	flagEndStream  = 0x02
 
@@ -23,7 +24,7 @@ var (
 
 // readEnvelope reads one envelope. io.EOF means a clean end before its first byte.
 func readEnvelope(r io.Reader) (flags byte, payload []byte, err error) {
-	var header [envelopeHeader]byte
+	var header [HeaderSize]byte
 	if _, err := io.ReadFull(r, header[:]); err != nil {
 		if errors.Is(err, io.ErrUnexpectedEOF) {
 			return 0, nil, Errorf(InvalidArgument, "the request ends inside an envelope's header")
@@ -63,4 +64,12 @@ func readExactly(r io.Reader, size int) ([]byte, error) {
 // appendHeader appends an envelope's header for a payload of size bytes.
 func appendHeader(dst []byte, flags byte, size int) []byte {
 	return binary.BigEndian.AppendUint32(append(dst, flags), uint32(size))
+}
+
+// AppendEnvelope appends one message, whose JSON encode appends.
+func AppendEnvelope(dst []byte, encode func([]byte) []byte) []byte {
+	start := len(dst)
+	dst = encode(appendHeader(dst, 0, 0))
+	binary.BigEndian.PutUint32(dst[start+1:], uint32(len(dst)-start-HeaderSize))
+	return dst
 }

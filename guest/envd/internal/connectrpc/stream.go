@@ -22,17 +22,11 @@ func (s *Sender) Send(message any) error {
 	if err != nil {
 		return err
 	}
-	return s.write(append(appendHeader(make([]byte, 0, envelopeHeader+len(payload)), 0, len(payload)), payload...))
+	return s.write(append(appendHeader(make([]byte, 0, HeaderSize+len(payload)), 0, len(payload)), payload...))
 }
 
-// Room is what SendFramed wants left free at the front of its buffer.
-const Room = envelopeHeader
-
-// SendFramed writes a message whose JSON starts at buffer[Room:], without copying it.
-func (s *Sender) SendFramed(buffer []byte) error {
-	appendHeader(buffer[:0], 0, len(buffer)-envelopeHeader)
-	return s.write(buffer)
-}
+// SendEnvelopes writes messages that AppendEnvelope has framed.
+func (s *Sender) SendEnvelopes(envelopes []byte) error { return s.write(envelopes) }
 
 // Flush passes everything sent so far on to the client.
 func (s *Sender) Flush() error {
@@ -113,7 +107,7 @@ func readOnly(body io.Reader, into any) error {
 	}
 	if extra, err := io.Copy(io.Discard, io.LimitReader(body, 64<<10)); err != nil {
 		return Errorf(InvalidArgument, "reading the request: %v", err)
-	} else if extra > envelopeHeader+2 {
+	} else if extra > HeaderSize+2 {
 		return Errorf(InvalidArgument, "the request has more than one message")
 	}
 	return decode(payload, into)

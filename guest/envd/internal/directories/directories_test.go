@@ -60,7 +60,7 @@ func archiveOf(t testing.TB, items ...item) []byte {
 }
 
 func unpackBytes(into string, archive []byte) (*Progress, error) {
-	return unpackInto(into, me, bytes.NewReader(archive), func(Progress) {})
+	return unpackInto(into, me, bytes.NewReader(archive), 1<<20, func(Progress) {})
 }
 
 func TestUnpackMakesEveryKind(t *testing.T) {
@@ -136,6 +136,7 @@ func TestNothingEscapes(t *testing.T) {
 		"through a link":           {{name: "l", kind: tar.TypeSymlink, link: ".."}, {name: "l/out", kind: tar.TypeReg, content: "x"}},
 		"through an absolute link": {{name: "l", kind: tar.TypeSymlink, link: "/tmp"}, {name: "l/atoll-escaped", kind: tar.TypeReg, content: "x"}},
 		"a hard link to outside":   {{name: "h", kind: tar.TypeLink, link: "../secret"}},
+		"a file too large":         {{name: "f", kind: tar.TypeReg, content: strings.Repeat("x", 1<<20+1)}},
 		"a device":                 {{name: "d", kind: tar.TypeChar}},
 	} {
 		t.Run(name, func(t *testing.T) {

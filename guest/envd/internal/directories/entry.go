@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -21,6 +22,7 @@ const (
 	xattrPrefix = "SCHILY.xattr."
 	xattrRecord = xattrPrefix + "user.e2b."
 	blockSize   = 64 << 10
+	largestFile = 1 << 40
 )
 
 // unpacking is an archive on its way in. Everything goes through root, which no name and no link leaves.
@@ -28,6 +30,7 @@ type unpacking struct {
 	root     *os.Root
 	user     users.User
 	progress *Progress
+	largest  int64           // size of a file; a sparse one can claim any without sending a byte
 	made     map[string]bool // directories known to exist
 	settle   []*tar.Header   // directories whose mode and time are set last
 }
@@ -163,6 +166,9 @@ func (u *unpacking) own(name string) error {
 }
 
 func (u *unpacking) file(name string, header *tar.Header, content io.Reader) error {
+	if header.Size > u.largest {
+		return &archiveError{"entry " + header.Name, fmt.Errorf("a file of %d bytes is too large", header.Size)}
+	}
 	var file *os.File
 	err := u.replacing(name, func() (err error) {
 		file, err = u.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)

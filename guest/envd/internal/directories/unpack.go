@@ -43,7 +43,7 @@ func (s *Service) unpack(w http.ResponseWriter, r *http.Request, path string, us
 	if lines {
 		report = reportLines(w)
 	}
-	progress, err := unpackInto(path, user, r.Body, report)
+	progress, err := unpackInto(path, user, r.Body, largestFile, report)
 	var failure *reply.Failure
 	if err != nil {
 		failure = unpackFailure(err, progress)
@@ -78,7 +78,7 @@ func reportLines(w http.ResponseWriter) func(Progress) {
 }
 
 // unpackInto unpacks a tar, compressed with gzip or not, into an existing directory.
-func unpackInto(path string, user users.User, body io.Reader, report func(Progress)) (*Progress, error) {
+func unpackInto(path string, user users.User, body io.Reader, largest int64, report func(Progress)) (*Progress, error) {
 	progress := &Progress{Path: path}
 	root, err := os.OpenRoot(path)
 	if err != nil {
@@ -89,7 +89,7 @@ func unpackInto(path string, user users.User, body io.Reader, report func(Progre
 	if err != nil {
 		return progress, err
 	}
-	u := &unpacking{root: root, user: user, progress: progress, made: map[string]bool{".": true}}
+	u := &unpacking{root: root, user: user, progress: progress, largest: largest, made: map[string]bool{".": true}}
 	archive := tar.NewReader(content)
 	for {
 		header, err := archive.Next()

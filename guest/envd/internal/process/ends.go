@@ -8,6 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const pipeSize = 256 << 10
+
 // ends are both sides of a process's standard streams.
 type ends struct {
 	child  [3]uintptr
@@ -41,6 +43,10 @@ func (e *ends) open(p *plan) error {
 			return err
 		}
 		e.give(fd, write)
+		if id == stdout {
+			// Fewer turns between a flood and us; refused where the account has no more room for pipes.
+			_, _ = unix.FcntlInt(uintptr(read), unix.F_SETPIPE_SZ, pipeSize)
+		}
 		if e.output[id], err = ours(read, streamNames[id]); err != nil {
 			return err
 		}

@@ -3,6 +3,8 @@ package process
 import (
 	"encoding/base64"
 	"sync"
+
+	"atoll.dev/envd/internal/connectrpc"
 )
 
 // Output events are most of the daemon's work, so their JSON is assembled in place, in one reused buffer.
@@ -14,20 +16,36 @@ var dataPrefix = [streamCount]string{
 
 const dataSuffix = `"}}}`
 
-// frame holds the buffers for one event on its way.
+// batchSize is how many bytes of JSON travel in one write when output comes faster than it is sent.
+const batchSize = 4 * eventSize
+
+// eventSize is room enough for the largest event.
+const eventSize = 64 + connectrpc.HeaderSize + (chunkSize+2)/3*4
+
+// frame holds the buffers for events on their way.
 type frame struct {
 	raw  [chunkSize]byte
 	text []byte
 }
 
-var frames = sync.Pool{New: func() any {
-	return &frame{text: make([]byte, 0, 64+base64.StdEncoding.EncodedLen(chunkSize))}
-}}
+var frames = sync.Pool{New: func() any { return &frame{text: make([]byte, 0, eventSize)} }}
 
-// encode writes the event for raw[:n] behind room free bytes.
-func (f *frame) encode(id streamID, n, room int) []byte {
-	text := f.text[:room]
-	text = append(text, dataPrefix[id]...)
-	text = base64.StdEncoding.AppendEncode(text, f.raw[:n])
-	return append(text, dataSuffix...)
+// add appends the event for raw[:n].
+func (f *frame) add(id streamID, n int) {
+	f.text = connectrpc.AppendEnvelope(f.text, func(text []byte) []byte {
+		text = append(text, dataPrefix[id]...)
+		text = base64.StdEncoding.AppendEncode(text, f.raw[:n])
+		return append(text, dataSuffix...)
+	})
+}
+
+// full says that there may be no room for another event.
+func (f *frame) full() bool { return len(f.text) > batchSize-eventSize }
+
+// release gives the buffers back. A batch's large one is kept only for the flood it was made in.
+func (f *frame) release() {
+	if cap(f.text) > eventSize {
+		f.text = make([]byte, 0, eventSize)
+	}
+	frames.Put(f)
 }

@@ -40,14 +40,22 @@ func follow(call *connectrpc.Call, sender *connectrpc.Sender, r *reader, start s
 // drain sends all there is.
 func drain(sender *connectrpc.Sender, r *reader) (sent bool, end *End, err error) {
 	f := frames.Get().(*frame)
-	defer frames.Put(f)
+	defer f.release()
 	for {
-		id, n, end := r.take(f.raw[:])
-		if n == 0 {
+		f.text = f.text[:0]
+		for end = nil; !f.full(); {
+			id, n, last := r.take(f.raw[:])
+			if n == 0 {
+				end = last
+				break
+			}
+			f.add(id, n)
+		}
+		if len(f.text) == 0 {
 			return sent, end, nil
 		}
 		sent = true
-		if err := sender.SendFramed(f.encode(id, n, connectrpc.Room)); err != nil {
+		if err := sender.SendEnvelopes(f.text); err != nil {
 			return sent, nil, err
 		}
 	}

@@ -1,6 +1,9 @@
 package process
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 type streamID int
 
@@ -15,7 +18,7 @@ var streamNames = [streamCount]string{stdout: "stdout", stderr: "stderr", termin
 
 const (
 	retained  = 1 << 20   // bytes of each stream that can be replayed
-	window    = 256 << 10 // bytes a reader may lag behind before the process is held back
+	window    = 512 << 10 // bytes a reader may lag behind before the process is held back
 	chunkSize = 32 << 10  // the largest stdout or stderr event
 	ptyChunk  = 16 << 10  // the largest pty event
 	smallest  = 512       // first buffer of a command that says little
@@ -41,7 +44,7 @@ type journal struct {
 	total   int64
 	blocked int // pumps held back by a slow reader
 	readers map[*reader]struct{}
-	spare   []byte
+	spare   [][]byte // buffers to use again
 	end     *End
 }
 
@@ -63,7 +66,9 @@ func (j *journal) append(id streamID, data []byte) {
 	if j.end != nil {
 		return
 	}
-	j.store(id, data)
+	for piece := range slices.Chunk(data, chunkSize) {
+		j.store(id, piece)
+	}
 	for r := range j.readers {
 		r.wake()
 	}
@@ -103,9 +108,9 @@ func (j *journal) buffer(t *track, need int) []byte {
 	if len(t.chunks) < 8 && need <= chunkSize/8 {
 		return make([]byte, 0, chunkSize/8)
 	}
-	if j.spare != nil {
-		buffer := j.spare
-		j.spare = nil
+	if n := len(j.spare); n > 0 {
+		buffer := j.spare[n-1]
+		j.spare = j.spare[:n-1]
 		return buffer
 	}
 	return make([]byte, 0, chunkSize)
@@ -120,7 +125,7 @@ func (j *journal) trim(t *track) {
 	dropped := 0
 	for dropped < len(t.chunks)-1 && t.end-t.chunks[dropped+1].offset >= retained {
 		if buffer := t.chunks[dropped].data; cap(buffer) == chunkSize {
-			j.spare = buffer[:0]
+			j.spare = append(j.spare, buffer[:0])
 		}
 		dropped++
 	}

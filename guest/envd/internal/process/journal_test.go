@@ -156,9 +156,12 @@ func TestEndOf(t *testing.T) {
 
 func TestFrame(t *testing.T) {
 	f := frames.Get().(*frame)
-	defer frames.Put(f)
+	defer f.release()
 	n := copy(f.raw[:], "\xff\x00a")
-	if got := string(f.encode(stderr, n, 5)[5:]); got != `{"event":{"data":{"stderr":"/wBh"}}}` {
-		t.Errorf("got %s", got)
+	f.add(stderr, n)
+	f.add(stdout, 0)
+	const want = "\x00\x00\x00\x00\x24" + `{"event":{"data":{"stderr":"/wBh"}}}` + "\x00\x00\x00\x00\x20" + `{"event":{"data":{"stdout":""}}}`
+	if string(f.text) != want {
+		t.Errorf("got %q", f.text)
 	}
 }

@@ -7,17 +7,16 @@ import (
 	"syscall"
 )
 
-var pumpBuffers = sync.Pool{New: func() any { return new([chunkSize]byte) }}
+// pumpSize is more than an event holds: a system call is dear in a sandbox.
+const pumpSize = 128 << 10
+
+var pumpBuffers = sync.Pool{New: func() any { return new([pumpSize]byte) }}
 
 // pump moves a process's output into its journal until the end of file. It holds a buffer only while there is
 // something to read: hundreds of silent commands cost a goroutine each and no more.
 func (p *Process) pump(id streamID, source *os.File) {
 	defer p.pumps.Done()
 	defer source.Close()
-	limit := chunkSize
-	if id == terminal {
-		limit = ptyChunk
-	}
 	raw, err := source.SyscallConn()
 	if err != nil {
 		return
@@ -25,9 +24,9 @@ func (p *Process) pump(id streamID, source *os.File) {
 	for {
 		more := false
 		err := raw.Read(func(fd uintptr) bool {
-			buffer := pumpBuffers.Get().(*[chunkSize]byte)
+			buffer := pumpBuffers.Get().(*[pumpSize]byte)
 			defer pumpBuffers.Put(buffer)
-			n, err := readRetry(int(fd), buffer[:limit])
+			n, err := readRetry(int(fd), buffer[:])
 			if errors.Is(err, syscall.EAGAIN) {
 				return false
 			}

@@ -62,5 +62,5 @@ func Handler(store *identity.Store, options Options) http.Handler {
 	}
 
 	open.Handle("/", access.Require(store, guarded))
-	return allowOrigins(open)
+	return tidyWhenIdle(allowOrigins(open))
 }

@@ -98,7 +98,10 @@ func TestAnUploadIsAWriteAndNoRename(t *testing.T) {
 		w.do(placing.Write(w.path("a"), strings.NewReader("x"), owner))
 	}
 	w.do(placing.Write(w.path("b"), strings.NewReader("x"), owner))
-	w.expect("a create", "a write", "b create", "b write")
+	// Equal events in a row are one or several, as the reader happens to come by.
+	if got := slices.Compact(w.until()); !slices.Equal(got, []string{"a create", "a write", "b create", "b write"}) {
+		t.Errorf("got %v", got)
+	}
 }
 
 func TestNoEventIsLostInNewDirectories(t *testing.T) {
