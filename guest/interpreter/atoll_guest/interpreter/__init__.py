@@ -15,6 +15,7 @@ Rooms
     languages       names of languages, environment snippets (pure); `kernelspecs` finds installed kernels
     identity        which sandbox this is (a clone?), the sandbox's global environment from envd
     charts          matplotlib Figure → chart data (pure-ish; runs inside the Python kernel)
+    bash_kernel     a Bash kernel of ours; node_kernel: one for JavaScript and TypeScript
     python_kernel   what runs inside the Python kernel's process: launcher, formatters, output streams
 
 Standard library, httptools; inside the Python kernel also ipykernel. pandas and matplotlib are never

@@ -2,7 +2,8 @@
 
 Environment: ATOLL_PRELOAD (modules the default Python kernel imports before it is ready, default
 DEFAULT_PRELOAD, "" for none), ATOLL_INTERPRETER_PORT (default 49999), ATOLL_INTERPRETER_CWD (default
-/home/user, or the current folder where that does not exist).
+/home/user, or the current folder where that does not exist); outside of a sandbox also
+ATOLL_SANDBOX_ID_FILE and ATOLL_ENVD_ADDRESS (host:port).
 """
 
 import sys
@@ -16,10 +17,11 @@ import logging
 import os
 import signal
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 from . import http
 from .contexts import Contexts
-from .identity import Sandbox
+from .identity import ENVD_ADDRESS, ID_FILE, Sandbox
 from .processes import Children
 from .server import EXTRA_HEADERS, Server
 
@@ -36,7 +38,7 @@ async def run() -> None:
         children = Children()
         children.open()
         stack.callback(children.close)
-        contexts = Contexts(children, Sandbox(), default_cwd=_cwd(), preload=_preload())
+        contexts = Contexts(children, _sandbox(), default_cwd=_cwd(), preload=_preload())
         stack.push_async_callback(contexts.close)
         await contexts.open()
         gc.collect()
@@ -47,6 +49,14 @@ async def run() -> None:
         )
         stack.callback(listener.close)
         await stopped.wait()
+
+
+def _sandbox() -> Sandbox:
+    host, _, port = os.environ.get("ATOLL_ENVD_ADDRESS", "").rpartition(":")
+    return Sandbox(
+        Path(os.environ.get("ATOLL_SANDBOX_ID_FILE", ID_FILE)),
+        (host, int(port)) if host else ENVD_ADDRESS,
+    )
 
 
 def _preload() -> tuple[str, ...]:

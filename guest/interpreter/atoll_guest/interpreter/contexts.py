@@ -80,6 +80,7 @@ class Context:
         self._turn = asyncio.Lock()
         self._starting: asyncio.Task[Kernel] | None = None
         self._seen_id: str | None = None
+        self._has_globals = False
         self._base_environment: Mapping[str, str] = {}
         self._notice = ""
         self._background: set[asyncio.Task[None]] = set()
@@ -97,6 +98,7 @@ class Context:
     async def _start(self) -> Kernel:
         self._base_environment = start_environment()
         self._seen_id = None
+        self._has_globals = False
         spec, self._first_spec = self._first_spec or self._spec, None
         kernel = await start_kernel(self._children, spec, cwd=self.info.cwd, env=self._base_environment)
         kernel.exit.add_done_callback(lambda _: self._on_exit(kernel))
@@ -197,15 +199,15 @@ class Context:
         return run_silently(kernel, after) if after else None
 
     async def _environment(self, call: Call) -> Environment:
-        """What to set for this call; asks envd once per kernel and sandbox."""
-        new_globals: Mapping[str, str] | None = None
+        """What to set for this call. envd is asked once per kernel and sandbox, or until it answers."""
         current = self._sandbox.current_id()
-        first = self._seen_id is None
-        is_new = first or current != self._seen_id
-        if is_new:
+        is_new = current != self._seen_id
+        self._seen_id = current
+        new_globals: Mapping[str, str] | None = None
+        if is_new or not self._has_globals:
             new_globals = await self._sandbox.global_environment(call.access_token)
+            self._has_globals = new_globals is not None
             self._base_environment = {**self._base_environment, **(new_globals or {})}
-            self._seen_id = current
         return Environment(call.env_vars, self._base_environment, new_globals, reseed=is_new)
 
     def _death_event(self, kernel: Kernel, died: KernelDied) -> messages.Event:

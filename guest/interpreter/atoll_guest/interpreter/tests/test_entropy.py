@@ -14,5 +14,6 @@ def test_clones_draw_different_numbers_after_reseeding() -> None:
         random.setstate(state)
         np.random.set_state(numpy_state)
         entropy.reseed()
-        drawn.append((random.random(), float(np.random.random()), uuid.uuid4(), tempfile.mktemp()))
+        with tempfile.NamedTemporaryFile() as file:
+            drawn.append((random.random(), float(np.random.random()), uuid.uuid4(), file.name))
     assert all(one != other for one, other in zip(*drawn, strict=True))
