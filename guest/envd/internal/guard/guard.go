@@ -76,6 +76,8 @@ func (g *Guard) look() time.Duration {
 // its sysinfo is exact and costs nothing. Elsewhere sysinfo knows nothing of caches, and meminfo is exact.
 func (g *Guard) available(system *unix.Sysinfo_t) uint64 {
 	if g.exact {
+		// A sandbox restored from a snapshot may have another size than the one it was taken in.
+		g.limits = newLimits(system.Totalram*uint64(system.Unit), g.limits.Most)
 		return system.Freeram * uint64(system.Unit)
 	}
 	return metrics.ReadMemory().Available
