@@ -19,6 +19,7 @@ from e2b import (
 )
 from e2b import Sandbox as BaseSandbox
 from e2b_code_interpreter import Sandbox
+from e2b_code_interpreter.charts import BarChart
 
 pytestmark = pytest.mark.machine
 
@@ -69,7 +70,7 @@ def test_a_bar_chart_comes_back_as_picture_and_as_data(sandbox: Sandbox) -> None
     assert result.png is not None
     assert result.png.startswith("iVBOR")
     chart = result.chart
-    assert chart is not None
+    assert isinstance(chart, BarChart)
     assert chart.type.value == "bar"
     assert (chart.title, chart.x_label, chart.y_label, chart.y_unit) == ("Sizes", "name", "size (m)", "m")
     assert [(e.label, e.value) for e in chart.elements] == [("a", 1), ("b", 2), ("c", 5)]

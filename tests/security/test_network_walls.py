@@ -9,6 +9,7 @@ import contextlib
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -58,6 +59,7 @@ def neighbour() -> Iterator[str]:
             stderr=subprocess.DEVNULL,
         )
         try:
+            wait_open(PRIVATE_HOST, 8000)
             yield PRIVATE_HOST
         finally:
             server.kill()
@@ -77,9 +79,19 @@ def sandbox(atoll: object) -> Iterator[Sandbox]:
     it.kill()
 
 
+def wait_open(address: str, port: int) -> None:
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return socket.create_connection((address, port), 2).close()
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
 def reaches(sandbox: Sandbox, address: str, port: int, user: str = "root") -> bool:
-    code = f"import socket; socket.create_connection(('{address}', {port}), 2).close(); print('open')"
-    return "open" in sandbox.commands.run(f'python3 -c "{code}" 2>&1 || true', user=user).stdout
+    code = f"import socket; socket.create_connection(('{address}', {port}), 2).close()"
+    return sandbox.commands.run(f'python3 -c "{code}" 2>&-; echo $?', user=user).stdout == "0\n"
 
 
 def default_gateway(sandbox: Sandbox) -> str:
@@ -109,13 +121,14 @@ def test_the_control_api_is_not_reached_from_inside(sandbox: Sandbox, atoll: obj
 def test_another_sandbox_is_not_reached(sandbox: Sandbox) -> None:
     with Sandbox.create(timeout=120) as other:
         other.commands.run("python3 -m http.server 8000", background=True)
+        wait_open(own_address(other), 8000)
         assert not reaches(sandbox, own_address(other), 8000)
         assert not reaches(sandbox, own_address(other), 49983)
 
 
 def test_a_private_network_behind_the_host_is_not_reached(sandbox: Sandbox, neighbour: str) -> None:
-    with contextlib.closing(socket.create_connection((neighbour, 8000), 5)):
-        assert not reaches(sandbox, neighbour, 8000)
+    wait_open(neighbour, 8000)
+    assert not reaches(sandbox, neighbour, 8000)
 
 
 def test_host_only_routes_of_the_daemon_are_closed_inside_and_outside(sandbox: Sandbox) -> None:
