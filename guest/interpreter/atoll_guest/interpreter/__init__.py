@@ -6,8 +6,9 @@ Jupyter process) → `messages` (Jupyter message → wire events, pure) → one 
 Rooms
     http            a small HTTP/1.1 server that notices a client's disconnect
     server          the routes of the wire, and their error texts
-    contexts        context = kernel + language + cwd; default ones; create, list, restart, remove
-    execution       one `run_code` on one context: environment, events, interrupt, death of the kernel
+    contexts        all contexts: default ones, create, list, restart, remove
+    context         one: kernel + language + cwd; queueing, interrupt, the death of its kernel
+    execution       one `run_code` on one kernel: its environment, its events
     kernel          start, talk to, interrupt, stop a Jupyter kernel; `processes` reaps it
     channels zmtp   ZeroMQ's wire protocol over unix sockets and TCP, without libzmq (memory, back-pressure)
     jupyter         the Jupyter message format (pure)

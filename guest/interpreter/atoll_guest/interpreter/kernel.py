@@ -32,6 +32,9 @@ _CONNECT_PAUSE = 0.01
 _ASK_AGAIN_SECONDS = 0.25
 _INBOX = 4
 """Messages that wait in this process while a client reads slowly; each may be a megabyte of text."""
+_INBOX_OF_DROPPING = 20_000
+_IDLE_SECONDS = 3.0
+"""After the reply, how long a kernel that drops output may be silent until its end counts as dropped."""
 _DRAIN_SECONDS = 0.5
 _LOG_TAIL = 2000
 
@@ -71,13 +74,21 @@ class Running:
         """The kernel has taken the code up, so an interrupt will reach it."""
         self.finished = False
         self._kernel = kernel
-        self._queue: asyncio.Queue[Reply | Output | None] = asyncio.Queue(_INBOX)
+        self._drops = kernel.spec.drops_output
+        self._queue: asyncio.Queue[Reply | Output | None] = asyncio.Queue(
+            _INBOX_OF_DROPPING if self._drops else _INBOX
+        )
         self._replied = self._idle = False
 
     async def next(self) -> Reply | Output | None:
         """None when the request is finished. Raises KernelDied. Cancelling a wait loses nothing."""
         while not self.finished:
-            item = await self._queue.get()
+            try:
+                async with asyncio.timeout(_IDLE_SECONDS if self._drops and self._replied else None):
+                    item = await self._queue.get()
+            except TimeoutError:
+                self.finished = True
+                break
             if item is None:
                 raise await self._kernel.death()
             kind = item.message.kind

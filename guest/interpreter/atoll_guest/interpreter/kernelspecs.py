@@ -31,6 +31,8 @@ class KernelSpec:
     env: Mapping[str, str] = field(default_factory=dict[str, str])
     interrupt_mode: Literal["signal", "message"] = "signal"
     transport: Transport = "tcp"
+    drops_output: bool = True
+    """Its output socket throws messages away when the reader is slow (ZeroMQ's default); ours wait."""
     reads_metadata: bool = False
     """The kernel takes environment and re-seeding from the request's metadata (our Python kernel)."""
 
@@ -49,6 +51,7 @@ def python_spec(*, preload: Iterable[str] = ()) -> KernelSpec:
         ),
         env={"ATOLL_KERNEL_PRELOAD": ",".join(preload)},
         transport="ipc",
+        drops_output=False,
         reads_metadata=True,
     )
 
@@ -62,6 +65,7 @@ def bash_spec() -> KernelSpec:
             *("-f", "{connection_file}"),
         ),
         transport="ipc",
+        drops_output=False,
     )
 
 
@@ -76,6 +80,7 @@ def node_spec(language: str) -> KernelSpec | None:
         env={"ATOLL_AMARO": str(AMARO)},
         interrupt_mode="message",
         transport="ipc",
+        drops_output=False,
     )
 
 

@@ -10,7 +10,8 @@ from dataclasses import asdict
 from typing import Any, cast
 
 from . import languages, messages
-from .contexts import Context, ContextFailed, ContextNotFound, Contexts
+from .context import Context
+from .contexts import ContextFailed, ContextNotFound, Contexts
 from .execution import Call
 from .http import Reply, Request
 

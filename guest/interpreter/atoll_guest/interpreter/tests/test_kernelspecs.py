@@ -60,3 +60,10 @@ def test_jupyters_folders_are_searched_the_users_own_first() -> None:
         "/b/kernels",
         "/home/user/.local/share/jupyter/kernels",
     ]
+
+
+def test_only_our_own_kernels_never_drop_output(tmp_path: Path) -> None:
+    install(tmp_path, "x", {"argv": ["sh"], "language": "x"})
+    assert kernelspecs.find("x", [tmp_path]).drops_output
+    assert not kernelspecs.bash_spec().drops_output
+    assert not kernelspecs.python_spec().drops_output
