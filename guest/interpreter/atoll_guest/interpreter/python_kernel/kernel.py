@@ -54,7 +54,7 @@ class SandboxKernel(IPythonKernel):
                     cell_id=cell_id,
                 )
         finally:
-            drain()
+            drain(self.iopub_thread)
             collect_pipes(self.iopub_thread)
             if order.get("freeze"):
                 gc.collect()

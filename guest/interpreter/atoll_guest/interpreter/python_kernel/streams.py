@@ -27,6 +27,8 @@ _MAX_DRAIN_READS = 64
 _NEVER_SECONDS = 10.0**8
 _SOON_SECONDS = 0.002
 """How long a text that is no whole line waits for its rest: `print` writes the line's end separately."""
+_CHILD_MS = 20
+"""How long, in an execution that forked, output of a child that has ended may be under way."""
 _NONE, _SOON, _NOW = 0, 1, 2
 
 
@@ -43,10 +45,24 @@ def collect_pipes(thread: Any) -> None:
         thread.schedule(lambda: thread.io_loop.add_callback(thread._event_pipe_gc))
 
 
-def drain() -> None:
+def drain(thread: Any) -> None:
     """Take in what other processes and C code have written so far."""
     for stream in _streams:
         stream.read_pipe()
+    if _pending.forked:
+        _pending.forked = False
+        taken = threading.Event()
+        thread.schedule(lambda: _take_from_children(thread, taken))
+        taken.wait()
+
+
+def _take_from_children(thread: Any, taken: threading.Event) -> None:
+    """In the output thread: forked children send what they print through a socket of it."""
+    try:
+        while thread._pipe_in.socket.poll(_CHILD_MS):
+            thread._pipe_in.flush()
+    finally:
+        taken.set()
 
 
 _Entry = tuple["SandboxStream", dict[str, Any], list[str]]
@@ -60,6 +76,7 @@ class _Pending:
         self.entries: list[_Entry] = []
         self.size = 0
         self.urgency = _NONE
+        self.forked = False
 
     def add(self, stream: "SandboxStream", parent: dict[str, Any], text: str) -> int:
         """How soon sending must be scheduled (_NONE: it is already)."""
@@ -94,7 +111,11 @@ def _after_fork() -> None:
     _pending = _Pending()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+def _note_fork() -> None:
+    _pending.forked = True
+
+
+os.register_at_fork(after_in_child=_after_fork, after_in_parent=_note_fork)
 
 
 class SandboxStream(OutStream):
@@ -123,9 +144,9 @@ class SandboxStream(OutStream):
 
     def _schedule(self, urgency: int) -> None:
         thread: Any = self.pub_thread
-        if urgency == _NOW or not thread.thread.is_alive():
+        if urgency == _NOW:
             thread.schedule(_send_pending)
-        else:
+        elif thread.thread.is_alive():  # not in a forked child: there the line's end, or the exit, sends it
             thread.schedule(lambda: thread.io_loop.call_later(_SOON_SECONDS, _send_pending))
 
     def flush(self) -> None:
