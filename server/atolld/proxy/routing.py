@@ -35,8 +35,11 @@ _ID_HEADER = SANDBOX_ID_HEADER.lower().encode()
 _PORT_HEADER = SANDBOX_PORT_HEADER.lower().encode()
 _TOKEN_HEADER = errors.TRAFFIC_TOKEN_HEADER.encode()
 
-_RESERVED = frozenset((b"init", b"freeze", b"unfreeze", b"collapse", b"fsfreeze", b"fsthaw", b"upgrade"))
-"""First path segments of envd that only its host may call; envd asks for the host's signature besides."""
+_RESERVED = frozenset(
+    (b"init", b"freeze", b"unfreeze", b"collapse", b"fsfreeze", b"fsthaw", b"upgrade", b"tunnel")
+)
+"""First path segments of envd that only its host may call; envd asks for the host's signature besides, and
+for the tunnel the sandbox's token."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,12 @@ import ssl
 from collections import defaultdict
 from dataclasses import dataclass
 
+from atoll_wire.hosts import ENVD_PORT
 from atolld.model.routes import Routes
 from atolld.model.sandbox import SandboxId
 from atolld.proxy import errors
 from atolld.proxy.errors import Refused
+from atolld.proxy.inside import open_inside
 from atolld.proxy.relay import Side
 
 CONNECT_SECONDS = 5.0
@@ -150,12 +152,19 @@ class Pool:
 
     async def _connect(self, to: Destination) -> Upstream:
         loop = asyncio.get_running_loop()
+        tls = self._tls if to.tls else None
         if to.sandbox_id is None:
             _, upstream = await loop.create_unix_connection(lambda: Upstream(self, to), to.address)
-        else:
+            return upstream
+        try:
             _, upstream = await loop.create_connection(
-                lambda: Upstream(self, to), to.address, to.port, ssl=self._tls if to.tls else None
+                lambda: Upstream(self, to), to.address, to.port, ssl=tls
             )
+        except ConnectionRefusedError:
+            route = self._routes.get(to.sandbox_id)
+            if route is None or to.port == ENVD_PORT:
+                raise
+            return await open_inside(lambda: Upstream(self, to), to.address, to.port, route.envd_token, tls)
         return upstream
 
     def is_current(self, destination: Destination) -> bool:

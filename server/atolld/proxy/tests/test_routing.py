@@ -152,6 +152,7 @@ def test_every_port_of_every_sandbox_has_a_name(port: int, sandbox_id: str, doma
         r"/fsfreeze",
         r"/fsthaw",
         r"/upgrade",
+        r"/tunnel?port=22",
     ],
 )
 def test_the_daemons_host_routes_are_reserved_however_they_are_spelled(target: str) -> None:
