@@ -19,7 +19,7 @@ import httpx
 MACHINE_HOME = Path(os.environ.get("ATOLL_HOME", "/var/lib/atoll"))
 SHARED_ARTEFACTS = ("bin", "cache", "host-key", "roots", "templates")
 """The host key too: snapshots trust the one they were made with."""
-TEST_NETWORK = "10.215.0.0/18"
+TEST_NETWORK = os.environ.get("ATOLL_TEST_NETWORK", "10.215.0.0/18")
 
 
 @dataclass
