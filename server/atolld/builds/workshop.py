@@ -32,6 +32,7 @@ def open_workshop(config: Config) -> Generator[Config]:
     """The settings of the node that builds. What it could not remove is kept, for the next to settle."""
     home = config.home / "run/build"
     home.mkdir(parents=True, exist_ok=True)
+    ensure_host_key(config.home / "host-key")  # else the node that builds would make one of its own
     for name in _BORROWED:
         link = home / name
         if not link.is_symlink():

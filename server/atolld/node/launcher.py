@@ -6,6 +6,7 @@ A run is nobody's until the agent gives it an identity. Unwinding its stack remo
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from atolld.node.slots import Slot, Slots
 from atolld.node.surroundings import Surroundings
 from atolld.node.verify import damaged
 
+_log = logging.getLogger(__name__)
 _DIGEST_FILE = "surroundings"
 """Beside a snapshot's images: the digest of what this host had passed on when it was taken."""
 _PROBE_TIMEOUT = 15.0
@@ -89,6 +91,7 @@ class Launcher:
                 await self._runtime.restore(spec, build.snapshot_path)
             except CheckpointUnusable as error:
                 # Another host key, or a server that makes its sandboxes differently.
+                _log.warning("build %s does not fit this server: %s", build.manifest.build_id, error)
                 raise damaged(build, "its snapshot was taken by another server or version of it") from error
             watch.mark("restore")
             await self._probe(run, watch)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from atolld.builds.workshop import ensure_host_key, open_workshop, plan_network
+from atolld.builds.workshop import ensure_host_key, load_host_key, open_workshop, plan_network
 from atolld.config import Config
 
 
@@ -23,7 +23,6 @@ def test_the_workshop_has_addresses_the_server_has_not(servers: str, workshops: 
 
 def test_the_workshop_is_gone_after_use_and_kept_when_something_lives_in_it(tmp_path: Path):
     config = Config(home=tmp_path)
-    ensure_host_key(tmp_path / "host-key")
     with open_workshop(config) as borrowed:
         assert (borrowed.home / "host-key").read_bytes() == (tmp_path / "host-key").read_bytes()
         (borrowed.home / "run/sandboxes/one").mkdir(parents=True)
@@ -32,6 +31,12 @@ def test_the_workshop_is_gone_after_use_and_kept_when_something_lives_in_it(tmp_
         (borrowed.home / "run/sandboxes/one").rmdir()
     assert not (tmp_path / "run/build").exists()
     assert (tmp_path / "host-key").is_file()
+
+
+def test_the_first_node_that_builds_uses_the_servers_key_not_one_of_its_own(tmp_path: Path):
+    with open_workshop(Config(home=tmp_path)) as borrowed:
+        lent = load_host_key(borrowed.home / "host-key").private_bytes_raw()
+    assert load_host_key(tmp_path / "host-key").private_bytes_raw() == lent
 
 
 def test_the_hosts_key_is_made_once_and_is_secret(tmp_path: Path):

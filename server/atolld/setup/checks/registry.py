@@ -10,7 +10,7 @@ from atoll_wire import process
 from atolld.builds.registries import read_registries
 from atolld.builds.roots import BASE
 from atolld.builds.tools import run_tool
-from atolld.builds.workshop import ensure_host_key, open_workshop
+from atolld.builds.workshop import open_workshop
 from atolld.model.errors import AtollError
 from atolld.model.sandbox import Resources, new_sandbox_id
 from atolld.setup.checks.finding import Finding, Patient, fail, ok, warn
@@ -37,7 +37,6 @@ async def check_sandbox(patient: Patient) -> Finding:
     )
     if not images:
         return fail("sandbox", "there is no root image yet", "./atoll setup")
-    ensure_host_key(patient.config.home / "host-key")
     envs = read_registries(patient.environ).sandbox_environment()
     question = process.Start("/bin/sh", ("-c", f"python3 {_QUESTION}"), envs=envs, cwd="/home/user")
     try:
