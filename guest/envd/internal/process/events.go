@@ -1,7 +1,6 @@
 package process
 
 import (
-	"encoding/base64"
 	"sync"
 
 	"atoll.dev/envd/internal/connectrpc"
@@ -34,7 +33,7 @@ var frames = sync.Pool{New: func() any { return &frame{text: make([]byte, 0, eve
 func (f *frame) add(id streamID, n int) {
 	f.text = connectrpc.AppendEnvelope(f.text, func(text []byte) []byte {
 		text = append(text, dataPrefix[id]...)
-		text = base64.StdEncoding.AppendEncode(text, f.raw[:n])
+		text = appendBase64(text, f.raw[:n])
 		return append(text, dataSuffix...)
 	})
 }
