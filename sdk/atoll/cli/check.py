@@ -47,7 +47,7 @@ def plan_steps(bin_directory: Path, quick: bool, pytest_arguments: Sequence[str]
         return str(bin_directory / name)
 
     envd = PROJECT / "guest" / "envd"
-    selected = ["-m", "not machine"] if quick else []
+    selected = ["-m", "not machine and not slow"] if quick else []
     return [
         Step("ruff check", [tool("ruff"), "check"]),
         Step("ruff format", [tool("ruff"), "format", "--check"]),

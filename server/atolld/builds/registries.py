@@ -47,13 +47,15 @@ class Registries:
         return {**environ, **({} if bundle is None else self.build_environment(str(bundle)))}
 
     def build_environment(self, ca_bundle: str) -> dict[str, str]:
-        """What uv needs while a root is made; ``ca_bundle`` is where the build sees the host's roots."""
+        """What uv and npm need for a root; ``ca_bundle`` is where its build sees the authorities."""
         env = {"SSL_CERT_FILE": ca_bundle, "UV_NO_PROGRESS": "1", **self.proxies}
         if self.pip_index:
             env["UV_DEFAULT_INDEX"] = self.pip_index
         if self.pip_extra_indexes:
             env["UV_INDEX"] = " ".join(self.pip_extra_indexes)
-        return env
+        if self.npm_registry:
+            env["NPM_CONFIG_REGISTRY"] = self.npm_registry
+        return env | {"NODE_EXTRA_CA_CERTS": ca_bundle}
 
     def sandbox_environment(self) -> dict[str, str]:
         """Variables that every sandbox of a template starts with: libraries that bring their own list of

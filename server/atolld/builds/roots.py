@@ -34,8 +34,10 @@ _BASE_PACKAGES = """
     ca-certificates curl git iproute2 libnss-myhostname nodejs npm procps python3 python3-pip python3-venv
     sudo wget
 """
-# What people build wheels with, what the locked wheels load from the system, and letters of all languages.
-_CODE_PACKAGES = "build-essential fonts-noto-cjk jq libgl1 libglib2.0-0t64"
+# What people build wheels with, and what the locked wheels load from the system.
+_CODE_PACKAGES = "build-essential jq libgl1 libglib2.0-0t64"
+# What the kernels of R and Java need, and letters of all languages.
+_LANGUAGE_PACKAGES = "fonts-noto-cjk openjdk-21-jdk-headless r-base-core r-cran-irkernel"
 # Left out of the packages: nobody reads a manual page inside a sandbox. Licences stay.
 _DPKG_OPTIONS = (
     "force-unsafe-io",
@@ -52,19 +54,36 @@ class Recipe:
 
     name: str
     packages: tuple[str, ...]
+    script_name: str
     parent: str | None = None
     has_interpreter: bool = False
 
     @property
     def script(self) -> Path:
-        return _RECIPES / ("base.sh" if self.parent is None else "code-interpreter.sh")
+        return _RECIPES / self.script_name
 
 
-BASE = Recipe("base", tuple(_BASE_PACKAGES.split()))
+BASE = Recipe("base", tuple(_BASE_PACKAGES.split()), "base.sh")
 CODE_INTERPRETER = Recipe(
-    "code-interpreter-v1", tuple(_CODE_PACKAGES.split()), parent="base", has_interpreter=True
+    "code-interpreter-v1",
+    tuple(_CODE_PACKAGES.split()),
+    "code-interpreter.sh",
+    parent="base",
+    has_interpreter=True,
 )
-RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (BASE, CODE_INTERPRETER)}
+LANGUAGES = Recipe(
+    "languages",
+    tuple(_LANGUAGE_PACKAGES.split()),
+    "languages.sh",
+    parent="code-interpreter-v1",
+    has_interpreter=True,
+)
+RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (BASE, CODE_INTERPRETER, LANGUAGES)}
+
+
+def lineage(recipe: Recipe) -> list[Recipe]:
+    """The recipe and those whose trees its own is a layer over, topmost first."""
+    return [recipe] if recipe.parent is None else [recipe, *lineage(RECIPES[recipe.parent])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +126,13 @@ class Roots:
         ]
         if recipe.parent is not None:
             parts.append(self._tree_key(RECIPES[recipe.parent]))
-        if recipe.has_interpreter:
-            parts.append(self.clone.interpreter_lock.read_bytes())
+        if recipe is CODE_INTERPRETER:
+            parts += [path.read_bytes() for path in self._locks()]
         return key_of(*parts)
+
+    def _locks(self) -> list[Path]:
+        """What the script of `code-interpreter-v1` installs from."""
+        return [self.clone.interpreter_lock, *self.clone.node_locks]
 
     def tree_path(self, recipe: Recipe) -> Path:
         return self._trees / f"{recipe.name}-{self._tree_keys[recipe.name]}"
@@ -131,6 +154,11 @@ class Roots:
 
     def has_tree(self, recipe: Recipe) -> bool:
         return self.tree_path(recipe).is_dir()
+
+    def has_any(self, recipe: Recipe) -> bool:
+        """Something of this recipe was made here before, whatever its key."""
+        places = (self._trees, self.home / "roots")
+        return any(next(place.glob(f"{recipe.name}-*"), None) is not None for place in places)
 
     def find(self, recipe: Recipe, envd: Path) -> Root | None:
         """The finished image, its size checked; ``None`` when it is to be made."""
@@ -180,9 +208,7 @@ class Roots:
         with unfinished(path) as work:
             self._put_on_top(recipe, envd, work / "top")
             (work / "mount").mkdir()
-            layers = [work / "top", self.tree_path(recipe)]
-            if recipe.parent is not None:
-                layers.append(self.tree_path(RECIPES[recipe.parent]))
+            layers = [work / "top", *map(self.tree_path, lineage(recipe))]
             made = work / "image"
             script = ["sh", str(_RECIPES / "image.sh"), _lower(layers), str(work / "mount"), str(made)]
             await run_tool(isolated(script), report=report)
@@ -232,8 +258,9 @@ class Roots:
         inputs = work / "inputs"
         inputs.mkdir()
         self._lend(inputs, await _apt_settings())
+        below = [self.tree_path(parent) for parent in lineage(RECIPES[recipe.parent])]
         layer = [str(work), str(inputs), str(recipe.script)]
-        command = ["sh", str(_RECIPES / "layer.sh"), _lower([self.tree_path(RECIPES[recipe.parent])]), *layer]
+        command = ["sh", str(_RECIPES / "layer.sh"), _lower(below), *layer]
         env = self._chroot_environment(recipe)
         await run_tool(isolated(command), report=report, env=env)
         return work / "diff"
@@ -255,7 +282,8 @@ class Roots:
         (inputs / "resolv.conf").write_bytes(Path("/etc/resolv.conf").read_bytes())
         options = ['Acquire::https::CaInfo "/run/atoll/ca.crt";', *plan_options(apt_settings)]
         (inputs / "apt.conf").write_text("\n".join([*options, ""]))
-        shutil.copyfile(self.clone.interpreter_lock, inputs / "requirements.lock")
+        for lock in self._locks():
+            shutil.copyfile(lock, inputs / lock.name)
         shutil.copy(self.uv, inputs / "uv")
         inputs.chmod(0o755)
 

@@ -28,6 +28,11 @@ class Clone:
         return self.interpreter / "requirements.lock"
 
     @property
+    def node_locks(self) -> tuple[Path, Path]:
+        """npm's description and lock of what the interpreter's Node.js kernel needs."""
+        return self.interpreter / "package.json", self.interpreter / "package-lock.json"
+
+    @property
     def lock(self) -> Path:
         return self.root / "requirements.lock"
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from atolld.builds.roots import BASE, CODE_INTERPRETER, Recipe
+from atolld.builds.roots import BASE, CODE_INTERPRETER, LANGUAGES, Recipe
 from atolld.model.sandbox import Resources
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -39,3 +39,7 @@ _TEMPLATES = (
     ),
 )
 TEMPLATES: Mapping[str, TemplateRecipe] = {template.name: template for template in _TEMPLATES}
+FULLER: Mapping[str, TemplateRecipe] = {
+    "code-interpreter-v1": replace(TEMPLATES["code-interpreter-v1"], root=LANGUAGES)
+}
+"""The same templates on a root with more in it: a build of one serves whoever asks for the other."""

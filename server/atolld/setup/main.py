@@ -38,7 +38,9 @@ def run(argv: Sequence[str], open_node: OpenNode, environ: Mapping[str, str] = o
     arguments = _parse(argv)
     try:
         config = read_config(environ)
-        return asyncio.run(_run(arguments, config, Machine(config, environ, open_node)))
+        everything = arguments.all or arguments.status or arguments.rebuild is not None
+        machine = Machine(config, environ, open_node, everything=everything)
+        return asyncio.run(_run(arguments, config, machine))
     except AtollError as error:
         print(f"atoll: {error}", file=sys.stderr)
         return 1
@@ -61,7 +63,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 async def _run(arguments: argparse.Namespace, config: Config, machine: Machine) -> int:
     steps = machine.steps()
-    goals = [step.name for step in steps] if arguments.all or arguments.status else list(ENOUGH)
+    goals = [*ENOUGH, *machine.extras()]
+    if arguments.all or arguments.status:
+        goals = [step.name for step in steps]
     if arguments.rebuild is not None and arguments.rebuild not in {step.name for step in steps}:
         names = ", ".join(step.name for step in steps)
         raise InvalidRequest(f"{arguments.rebuild!r} is no step of set-up: it is one of {names}")

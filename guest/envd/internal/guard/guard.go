@@ -92,13 +92,14 @@ func (g *Guard) endLargest(available uint64) {
 	}
 	command := commandOf(victim.pid)
 	g.commands.Blame(victim.family, message)
+	// Before it ends: whoever waits for the process asks at once why it ended.
+	g.log.Add(events.Event{Type: events.MemoryLimit, Message: message, PID: victim.pid, Command: command})
 	if whole || victim.pid == victim.family {
 		proctable.KillTree(victim.family)
 	} else {
 		_ = syscall.Kill(victim.pid, syscall.SIGKILL)
 		awaitGone(victim.pid)
 	}
-	g.log.Add(events.Event{Type: events.MemoryLimit, Message: message, PID: victim.pid, Command: command})
 }
 
 // checkCount acts when there are too many processes, or threads.

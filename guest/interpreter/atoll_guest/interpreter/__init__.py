@@ -14,7 +14,9 @@ Rooms
     jupyter         the Jupyter message format (pure)
     messages        Jupyter message → wire events → lines (pure)
     languages       names of languages, environment snippets (pure); `kernelspecs` finds installed kernels
+    limits          how large a result, how fast the output may be
     identity        which sandbox this is (a clone?), the sandbox's global environment from envd
+    memory          how much there is; `happenings`: what envd ended when it ran out
     charts          matplotlib Figure → chart data (pure-ish; runs inside the Python kernel)
     bash_kernel     a Bash kernel of ours; node_kernel: one for JavaScript and TypeScript
     python_kernel   what runs inside the Python kernel's process: launcher, formatters, output streams

@@ -3,7 +3,7 @@
 Environment: ATOLL_PRELOAD (modules the default Python kernel imports before it is ready, default
 DEFAULT_PRELOAD, "" for none), ATOLL_INTERPRETER_PORT (default 49999), ATOLL_INTERPRETER_CWD (default
 /home/user, or the current folder where that does not exist); outside of a sandbox also
-ATOLL_SANDBOX_ID_FILE and ATOLL_ENVD_ADDRESS (host:port).
+ATOLL_SANDBOX_ID_FILE and ATOLL_ENVD_ADDRESS (host:port). `limits` has two more.
 """
 
 import sys
@@ -22,6 +22,7 @@ from pathlib import Path
 from . import http
 from .contexts import Contexts
 from .identity import ENVD_ADDRESS, ID_FILE, Sandbox
+from .limits import read_limits
 from .processes import Children
 from .server import EXTRA_HEADERS, Server
 
@@ -38,14 +39,15 @@ async def run() -> None:
         children = Children()
         children.open()
         stack.callback(children.close)
-        contexts = Contexts(children, _sandbox(), default_cwd=_cwd(), preload=_preload())
+        limits = read_limits(os.environ)
+        contexts = Contexts(children, _sandbox(), default_cwd=_cwd(), preload=_preload(), limits=limits)
         stack.push_async_callback(contexts.close)
         await contexts.open()
         gc.collect()
         gc.freeze()
         port = int(os.environ.get("ATOLL_INTERPRETER_PORT", "49999"))
         listener = await http.serve(
-            Server(contexts).handle, "0.0.0.0", port, http.Settings(extra_headers=EXTRA_HEADERS)
+            Server(contexts, limits).handle, "0.0.0.0", port, http.Settings(extra_headers=EXTRA_HEADERS)
         )
         stack.callback(listener.close)
         await stopped.wait()

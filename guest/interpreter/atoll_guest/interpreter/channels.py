@@ -19,15 +19,18 @@ class ChannelClosed(ConnectionError):
 class Channel:
     """Opened by `Channel.open`; one task receives, any task sends."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, max_part: int | None
+    ) -> None:
         self._reader = reader
         self._writer = writer
-        self._decoder = zmtp.Decoder()
+        self._decoder = zmtp.Decoder(max_part)
         self._ready: deque[list[bytes]] = deque()
 
     @classmethod
-    async def open(cls, address: str, socket_type: str) -> "Channel":
-        """Connect to "ipc:///path" or "tcp://host:port" as a DEALER or SUB (subscribed to all).
+    async def open(cls, address: str, socket_type: str, max_part: int | None = None) -> "Channel":
+        """Connect to "ipc:///path" or "tcp://host:port" as a DEALER or SUB (subscribed to all). Parts of
+        messages larger than `max_part` bytes arrive as `zmtp.Oversized`.
 
         Raises OSError while nothing listens there, ChannelClosed when it hangs up, ZmtpError.
         """
@@ -49,7 +52,7 @@ class Channel:
         except BaseException:
             writer.close()
             raise
-        return cls(reader, writer)
+        return cls(reader, writer, max_part)
 
     async def send(self, parts: Sequence[bytes]) -> None:
         """Raises ChannelClosed."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from . import messages
+from . import memory, messages
 from .execution import (
     Call,
     Emit,
@@ -20,12 +20,13 @@ from .execution import (
     died_event,
     emit_events,
     execute_content,
-    memory_mib,
     run_silently,
 )
+from .happenings import why_ended
 from .identity import Sandbox
 from .kernel import Kernel, KernelDied, KernelError, Running, start_environment, start_kernel
 from .kernelspecs import KernelSpec
+from .limits import Limits
 from .processes import Children
 
 _log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class Context:
         children: Children,
         sandbox: Sandbox,
         *,
+        limits: Limits,
         first_spec: KernelSpec | None = None,
     ) -> None:
         """`first_spec` is for the first start only: a preloaded kernel is worth its time in a template, not
@@ -65,6 +67,7 @@ class Context:
         self._first_spec = first_spec
         self._children = children
         self._sandbox = sandbox
+        self._limits = limits
         self._turn = asyncio.Lock()
         self._starting: asyncio.Task[Kernel] | None = None
         self._seen_id: str | None = None
@@ -88,7 +91,13 @@ class Context:
         self._seen_id = None
         self._has_globals = False
         spec, self._first_spec = self._first_spec or self._spec, None
-        kernel = await start_kernel(self._children, spec, cwd=self.info.cwd, env=self._base_environment)
+        kernel = await start_kernel(
+            self._children,
+            spec,
+            cwd=self.info.cwd,
+            env=self._base_environment,
+            max_message=self._limits.result_bytes,
+        )
         kernel.exit.add_done_callback(lambda _: self._on_exit(kernel))
         return kernel
 
@@ -177,7 +186,7 @@ class Context:
             await run_silently(kernel, before)
         running = await kernel.begin("execute_request", execute_content(call.code), metadata)
         try:
-            await emit_events(running, emit)
+            await emit_events(running, emit, self._limits.result_bytes)
         except asyncio.CancelledError:
             raise _Abandoned(kernel, running, environment) from None
         running.close()
@@ -201,7 +210,7 @@ class Context:
     def _death_event(self, kernel: Kernel, died: KernelDied) -> messages.Event:
         self._notice = ""  # this execution is told by its error
         if not kernel.was_stopped:
-            return died_event(died.exit, memory_mib("MemTotal"))
+            return died_event(died.exit, why_ended(kernel.pid), memory.total_mib())
         if self.removed:
             return messages.error("ExecutionAborted", "Execution was aborted")
         return messages.error("ContextRestarting", "Context was restarted")

@@ -5,12 +5,13 @@ import contextlib
 import os
 import uuid
 
-from . import kernelspecs
+from . import kernelspecs, memory
 from .context import Context, ContextInfo
-from .execution import memory_mib, run_silently
+from .execution import run_silently
 from .identity import Sandbox
 from .kernel import KernelError
 from .kernelspecs import NoKernel
+from .limits import Limits
 from .processes import Children
 
 MIN_FREE_MIB = 48
@@ -29,8 +30,15 @@ class Contexts:
     """All contexts of the sandbox. `open` makes the default Python context, warmed by `preload`."""
 
     def __init__(
-        self, children: Children, sandbox: Sandbox, *, default_cwd: str, preload: tuple[str, ...] = ()
+        self,
+        children: Children,
+        sandbox: Sandbox,
+        *,
+        default_cwd: str,
+        preload: tuple[str, ...] = (),
+        limits: Limits | None = None,
     ) -> None:
+        self._limits = limits or Limits()
         self._children = children
         self._sandbox = sandbox
         self._default_cwd = default_cwd
@@ -84,7 +92,9 @@ class Contexts:
             _check_memory()
         info = ContextInfo(str(uuid.uuid4()), language, folder)
         first_spec = kernelspecs.python_spec(preload=preload) if preload else None
-        context = Context(info, spec, self._children, self._sandbox, first_spec=first_spec)
+        context = Context(
+            info, spec, self._children, self._sandbox, limits=self._limits, first_spec=first_spec
+        )
         if start:
             await _start(context)
         self._contexts[info.id] = context
@@ -120,7 +130,7 @@ def _check_folder(folder: str) -> None:
 
 
 def _check_memory() -> None:
-    free = memory_mib("MemAvailable")
+    free = memory.available_mib()
     if free is not None and free < MIN_FREE_MIB:
         raise ContextFailed(
             f"memory: a new kernel needs about {MIN_FREE_MIB} MiB and {free} MiB are free; "

@@ -5,17 +5,22 @@ A kernel of ours (`reads_metadata`) gets environment and re-seeding in the reque
 kernel gets silent executions before and after.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from . import languages, messages
-from .kernel import Kernel, Reply, Running
+from .kernel import Kernel, Output, Reply, Running
 from .messages import Event
 from .processes import Exit
 
 Emit = Callable[[Event], Awaitable[None]]
+_HOLD_SECONDS = 0.05
+
+
+class Quiet:
+    """Nothing came for a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +90,39 @@ async def run_silently(kernel: Kernel, code: str, metadata: Mapping[str, Any] | 
         running.close()
 
 
-async def emit_events(running: Running, emit: Emit) -> None:
+async def emit_events(running: Running, emit: Emit, limit: int) -> None:
     """Every event of the execution as it happens, but not the end. Raises KernelDied."""
     has_error = False
-    while (item := await running.next()) is not None:
-        events = (
-            _reply_events(item, has_error) if isinstance(item, Reply) else messages.to_events(item.message)
-        )
+    held: Event | None = None
+    while (item := await _next(running, is_holding=held is not None)) is not None:
+        if held is not None:
+            held["is_main_result"] = isinstance(item, Reply) and not has_error
+            await emit(held)
+            held = None
+        if isinstance(item, Reply):
+            events = _reply_events(item, has_error)
+        elif isinstance(item, Output):
+            events = messages.to_events(item.message, limit)
+        else:
+            continue
         for event in events:
             if event["type"] == "error":
                 if has_error:
                     continue
                 has_error = True
+            elif event["type"] == "result" and running.displays_values and isinstance(item, Output):
+                held = event
+                continue
             await emit(event)
+
+
+async def _next(running: Running, *, is_holding: bool) -> Reply | Output | Quiet | None:
+    """The next item. While a result is held back that may be the last, not for long."""
+    try:
+        async with asyncio.timeout(_HOLD_SECONDS if is_holding else None):
+            return await running.next()
+    except TimeoutError:
+        return Quiet()
 
 
 def _reply_events(reply: Reply, has_error: bool) -> list[Event]:
@@ -110,23 +135,14 @@ def _reply_events(reply: Reply, has_error: bool) -> list[Event]:
     return messages.pages(content)
 
 
-def died_event(exit: Exit, total_mib: int | None) -> Event:
-    """The error of an execution whose kernel died. A kill by the system of a large process is the memory
-    limit.
+def died_event(exit: Exit, told: str | None, total_mib: int | None) -> Event:
+    """The error of an execution whose kernel died: as envd `told`, when it ended it. Where nobody tells, a
+    kill of a large process is the memory limit.
     """
-    if exit.code == -9 and total_mib and exit.max_rss_mib * 2 >= total_mib:
+    if exit.code == -9 and told:
+        reason = told
+    elif exit.code == -9 and total_mib and exit.max_rss_mib * 2 >= total_mib:
         reason = f"memory limit exceeded (used {exit.max_rss_mib} of {total_mib} MiB)"
     else:
         reason = f"the kernel died ({exit})"
     return messages.error("KernelDied", f"{reason}; the context was restarted and its variables are lost")
-
-
-def memory_mib(field_name: str, path: Path = Path("/proc/meminfo")) -> int | None:
-    """MemTotal or MemAvailable."""
-    try:
-        for line in path.read_text().splitlines():
-            if line.startswith(field_name + ":"):
-                return int(line.split()[1]) // 1024
-    except (OSError, ValueError, IndexError):
-        return None
-    return None

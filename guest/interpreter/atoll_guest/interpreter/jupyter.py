@@ -12,7 +12,7 @@ _DELIMITER = b"<IDS|MSG>"
 @dataclass(frozen=True, slots=True)
 class Message:
     """One message of a kernel. `parent_id` is the id of the request it belongs to ("" = none); `date` is
-    ISO 8601.
+    ISO 8601. `oversized` is the size in bytes of a content that was too large to take (0: it was not).
     """
 
     kind: str
@@ -20,6 +20,7 @@ class Message:
     date: str
     content: Mapping[str, Any]
     metadata: Mapping[str, Any]
+    oversized: int = 0
 
 
 class BadMessage(ValueError):
@@ -67,13 +68,19 @@ def decode(frames: Sequence[bytes]) -> Message:
     """
     try:
         start = frames.index(_DELIMITER)
-        header, parent, metadata, content = (json.loads(part) for part in frames[start + 2 : start + 6])
+        header, parent, metadata, content = (_load(part) for part in frames[start + 2 : start + 6])
         return Message(
             kind=header["msg_type"],
             parent_id=parent.get("msg_id", "") if parent else "",
             date=str(header.get("date") or ""),
             content=content,
             metadata=metadata,
+            oversized=getattr(frames[start + 5], "size", 0),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadMessage(f"the kernel sent something that is no Jupyter message: {error}") from error
+
+
+def _load(part: bytes) -> Any:
+    """{} for a part that was too large to take."""
+    return json.loads(part) if part else {}

@@ -75,6 +75,7 @@ class Running:
         self.finished = False
         self._kernel = kernel
         self._drops = kernel.spec.drops_output
+        self.displays_values = kernel.spec.displays_values
         self._queue: asyncio.Queue[Reply | Output | None] = asyncio.Queue(
             _INBOX_OF_DROPPING if self._drops else _INBOX
         )
@@ -122,8 +123,11 @@ class Running:
 class Kernel:
     """Made by `start_kernel`."""
 
-    def __init__(self, child: Child, folder: Path, spec: KernelSpec, connection: Mapping[str, Any]) -> None:
+    def __init__(
+        self, child: Child, folder: Path, spec: KernelSpec, connection: Mapping[str, Any], max_message: int
+    ) -> None:
         self.spec = spec
+        self._max_message = max_message
         self._child = child
         self._folder = folder
         self._connection = connection
@@ -239,7 +243,7 @@ class Kernel:
             if not self._child.alive:
                 raise KernelDied(self._child.exit.result())
             try:
-                return await Channel.open(self._address(port), socket_type)
+                return await Channel.open(self._address(port), socket_type, self._max_message)
             except (OSError, ChannelClosed):
                 await asyncio.sleep(_CONNECT_PAUSE)
 
@@ -301,9 +305,11 @@ class Kernel:
         return ""
 
 
-async def start_kernel(children: Children, spec: KernelSpec, *, cwd: str, env: Mapping[str, str]) -> Kernel:
+async def start_kernel(
+    children: Children, spec: KernelSpec, *, cwd: str, env: Mapping[str, str], max_message: int
+) -> Kernel:
     """Start and wait until it answers. Raises KernelError; leaves nothing behind on failure or
-    cancellation.
+    cancellation. Contents of messages larger than `max_message` bytes are not taken.
     """
     folder = Path(tempfile.mkdtemp(prefix="atoll-kernel-"))
     try:
@@ -315,7 +321,7 @@ async def start_kernel(children: Children, spec: KernelSpec, *, cwd: str, env: M
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise KernelError(f"{error.strerror}: {error.filename}") from error
-    kernel = Kernel(child, folder, spec, connection)
+    kernel = Kernel(child, folder, spec, connection, max_message)
     try:
         await kernel.connect()
     except BaseException:

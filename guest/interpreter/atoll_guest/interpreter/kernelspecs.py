@@ -35,6 +35,10 @@ class KernelSpec:
     """Its output socket throws messages away when the reader is slow (ZeroMQ's default); ours wait."""
     reads_metadata: bool = False
     """The kernel takes environment and re-seeding from the request's metadata (our Python kernel)."""
+    displays_values: bool = False
+    """The kernel shows the value of an expression as it shows a display (IRkernel): the last one is the main
+    result.
+    """
 
 
 class NoKernel(LookupError):
@@ -92,6 +96,7 @@ def r_spec() -> KernelSpec | None:
     return KernelSpec(
         language="r",
         argv=(interpreter, "--slave", "-e", "IRkernel::main()", "--args", "{connection_file}"),
+        displays_values=True,
     )
 
 

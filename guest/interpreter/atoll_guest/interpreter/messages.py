@@ -12,6 +12,7 @@ from typing import Any, cast
 from .jupyter import Message
 
 Event = dict[str, Any]
+MIB = 1 << 20
 
 FIELDS = {
     "text/plain": "text",
@@ -42,8 +43,20 @@ def encode_line(event: Event) -> bytes:
     return json.dumps(event, separators=(",", ":")).encode() + b"\n"
 
 
-def to_events(message: Message) -> list[Event]:
-    """The events that one message on the output channel stands for; [] for those a client does not see."""
+def too_large(size: int, limit: int) -> Event:
+    return error(
+        "ResultTooLarge",
+        f"a result of {size / MIB:.1f} MiB is over the limit of {limit / MIB:g} MiB and was not sent; "
+        "write it to a file and download that, or raise the service's ATOLL_MAX_RESULT_MIB",
+    )
+
+
+def to_events(message: Message, limit: int = 0) -> list[Event]:
+    """The events that one message on the output channel stands for; [] for those a client does not see.
+    `limit` is named where a content was too large to take.
+    """
+    if message.oversized:
+        return [too_large(message.oversized, limit)]
     content = message.content
     match message.kind:
         case "stream":

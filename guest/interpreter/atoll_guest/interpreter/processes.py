@@ -6,12 +6,24 @@ wait4 also tells the memory a child had at most, which an answer about a memory 
 
 import asyncio
 import contextlib
+import errno
+import functools
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+
+@functools.cache
+def _dying_with_us() -> tuple[str, ...]:
+    """A prefix of a command: the system kills its process when ours ends, however that happens. A function
+    run between fork and exec could ask for the same, but would cost a copy of this process's memory map.
+    """
+    setpriv = shutil.which("setpriv")
+    return (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +92,11 @@ class Children:
         """Standard output and error go to the file `log`. Raises OSError (no such program, no such
         folder).
         """
+        if shutil.which(argv[0], path=env.get("PATH")) is None:
+            raise FileNotFoundError(errno.ENOENT, "No such program", argv[0])
         with log.open("wb") as sink:
             popen = subprocess.Popen(
-                argv,
+                [*_dying_with_us(), *argv],
                 cwd=cwd,
                 env=dict(env),
                 stdin=subprocess.DEVNULL,

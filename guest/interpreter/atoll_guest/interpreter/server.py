@@ -14,6 +14,7 @@ from .context import Context
 from .contexts import ContextFailed, ContextNotFound, Contexts
 from .execution import Call
 from .http import Reply, Request
+from .limits import Limits, RateGuard
 
 KEEPALIVE_SECONDS = 5.0
 _CORS = ("Origin", "Methods", "Headers")
@@ -34,8 +35,9 @@ class Refusal(Exception):
 class Server:
     """`handle` is the handler of `http.serve`."""
 
-    def __init__(self, contexts: Contexts) -> None:
+    def __init__(self, contexts: Contexts, limits: Limits | None = None) -> None:
         self._contexts = contexts
+        self._limits = limits or Limits()
 
     async def handle(self, request: Request, reply: Reply) -> None:
         try:
@@ -94,7 +96,7 @@ class Server:
         call = parse_call(body, request.headers)
         context = await self._choose(_optional_text(body, "context_id"), _optional_text(body, "language"))
         await reply.begin(200, "application/x-ndjson")
-        with _Keepalive(reply) as keepalive:
+        with _Keepalive(reply, self._limits.output_rate) as keepalive:
             await context.execute(call, keepalive.emit)
         await reply.end()
 
@@ -114,9 +116,10 @@ class Server:
 class _Keepalive:
     """Writes events as lines, and a keepalive line after each silence of KEEPALIVE_SECONDS."""
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: Reply, output_rate: float | None) -> None:
         self._reply = reply
         self._loop = asyncio.get_running_loop()
+        self._guard = RateGuard(output_rate, self._loop.time())
         self._last = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._write: asyncio.Task[None] | None = None
@@ -133,7 +136,8 @@ class _Keepalive:
 
     async def emit(self, event: messages.Event) -> None:
         self._last = self._loop.time()
-        await self._reply.write(messages.encode_line(event))
+        for admitted in self._guard.admit(event, self._last):
+            await self._reply.write(messages.encode_line(admitted))
 
     def _check(self) -> None:
         due = self._last + KEEPALIVE_SECONDS

@@ -52,23 +52,43 @@ def encode_message(parts: Sequence[bytes]) -> bytes:
     return bytes(out)
 
 
+class Oversized(bytes):
+    """Stands for a part that was larger than wanted and is gone; `size` says how large."""
+
+    size: int = 0
+
+    @classmethod
+    def of(cls, size: int) -> "Oversized":
+        part = cls()
+        part.size = size
+        return part
+
+
 class Decoder:
     """Bytes in, whole multipart messages out. Commands (READY, PING …) are skipped; ERROR raises
-    ZmtpError.
+    ZmtpError. A part larger than `max_part` is never collected: an `Oversized` takes its place.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_part: int | None = None) -> None:
+        self._max_part = max_part
+        self._skipping = 0
         self._buffer = bytearray()
         self._parts: list[bytes] = []
 
     def feed(self, data: bytes) -> list[list[bytes]]:
         """The messages that `data` completes."""
-        self._buffer += data
+        skipped = min(self._skipping, len(data))
+        self._skipping -= skipped
+        self._buffer += memoryview(data)[skipped:]
         messages: list[list[bytes]] = []
         position = 0
         while (frame := self._frame(position)) is not None:
-            flags, start, position = frame
-            body = bytes(memoryview(self._buffer)[start:position])
+            flags, start, end = frame
+            body = self._body(start, end)
+            if body is None:
+                break
+            position = min(end, len(self._buffer))
+            self._skipping = end - position
             if flags & _COMMAND:
                 _check_command(body)
                 continue
@@ -80,14 +100,23 @@ class Decoder:
             del self._buffer[:position]
         return messages
 
+    def _body(self, start: int, end: int) -> bytes | None:
+        """None while it is incomplete."""
+        if self._max_part is not None and end - start > self._max_part:
+            return Oversized.of(end - start)
+        return bytes(memoryview(self._buffer)[start:end]) if end <= len(self._buffer) else None
+
     def _frame(self, position: int) -> tuple[int, int, int] | None:
-        """(flags, start, end) of the frame at `position`, None while it is incomplete."""
+        """(flags, start, end) of the frame at `position`, None while its head is incomplete."""
         header = 9 if position < len(self._buffer) and self._buffer[position] & _LONG else 2
         start = position + header
         if start > len(self._buffer):
             return None
-        end = start + int.from_bytes(self._buffer[position + 1 : start], "big")
-        return (self._buffer[position], start, end) if end <= len(self._buffer) else None
+        return (
+            self._buffer[position],
+            start,
+            start + int.from_bytes(self._buffer[position + 1 : start], "big"),
+        )
 
 
 def _check_command(body: bytes) -> None:

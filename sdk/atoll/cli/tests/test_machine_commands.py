@@ -274,7 +274,7 @@ def test_check_leaves_out_the_machine_when_quick() -> None:
     def pytest_step(quick: bool) -> list[str]:
         return list(check.plan_steps(Path("/bin"), quick, ["-k", "x"])[-1].command)
 
-    assert pytest_step(True) == ["/bin/pytest", "-m", "not machine", "-k", "x"]
+    assert pytest_step(True) == ["/bin/pytest", "-m", "not machine and not slow", "-k", "x"]
     assert pytest_step(False) == ["/bin/pytest", "-k", "x"]
     assert (check.PROJECT / "pyproject.toml").is_file()
 

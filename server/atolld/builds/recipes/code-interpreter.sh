@@ -1,5 +1,5 @@
 # Runs inside `base`, as root: what makes it the root `code-interpreter-v1`. Its text is part of the root's key.
-# /run/atoll holds what the host lends: uv, requirements.lock, ca.crt, apt.conf.
+# /run/atoll holds what the host lends: uv, requirements.lock, package.json and its lock, ca.crt, apt.conf.
 set -eu
 
 export DEBIAN_FRONTEND=noninteractive APT_CONFIG=/run/atoll/apt.conf
@@ -18,6 +18,11 @@ as_user python3 -m venv --without-pip /opt/python
 as_user /run/atoll/uv pip install --python /opt/python/bin/python --compile-bytecode --require-hashes \
   --requirements /run/atoll/requirements.lock
 rm -rf /opt/.uv
+
+# Node.js' own module that strips types: what TypeScript needs.
+mkdir -p /opt/atoll/node
+cp /run/atoll/package.json /run/atoll/package-lock.json /opt/atoll/node
+HOME=/tmp npm ci --prefix /opt/atoll/node --ignore-scripts --no-audit --no-fund --no-update-notifier --cache /tmp/npm
 
 cat > /etc/profile.d/python.sh <<'PROFILE'
 case ":$PATH:" in

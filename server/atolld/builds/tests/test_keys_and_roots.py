@@ -10,7 +10,7 @@ import pytest
 
 from atolld.builds.keys import hash_file, key_of, key_of_files
 from atolld.builds.registries import read_registries
-from atolld.builds.roots import BASE, CODE_INTERPRETER, Roots
+from atolld.builds.roots import BASE, CODE_INTERPRETER, LANGUAGES, Roots, lineage
 from atolld.builds.sources import Clone
 from atolld.model.template import StoredFile
 
@@ -20,7 +20,8 @@ def clone(tmp_path: Path) -> Clone:
     package = tmp_path / "clone/guest/interpreter/atoll_guest"
     package.mkdir(parents=True)
     (package / "server.py").write_text("pass\n")
-    (package.parent / "requirements.lock").write_text("numpy==2\n")
+    for name in ("requirements.lock", "package.json", "package-lock.json"):
+        (package.parent / name).write_text("numpy==2\n")
     return Clone(tmp_path / "clone")
 
 
@@ -62,6 +63,22 @@ def test_a_change_of_the_locked_packages_costs_the_layer_and_not_its_base(tmp_pa
     after = open_roots(tmp_path, clone)
     assert after.tree_path(CODE_INTERPRETER) != before.tree_path(CODE_INTERPRETER)
     assert after.tree_path(BASE) == before.tree_path(BASE)
+
+
+def test_the_languages_lie_over_the_interpreter_and_change_with_it(tmp_path: Path, clone: Clone):
+    assert lineage(LANGUAGES) == [LANGUAGES, CODE_INTERPRETER, BASE]
+    before = open_roots(tmp_path, clone)
+    (clone.interpreter / "package-lock.json").write_text("{}")
+    after = open_roots(tmp_path, clone)
+    assert after.tree_path(LANGUAGES) != before.tree_path(LANGUAGES)
+    assert after.tree_path(BASE) == before.tree_path(BASE)
+
+
+def test_something_made_before_is_noticed_whatever_its_key(tmp_path: Path, clone: Clone):
+    roots = open_roots(tmp_path, clone)
+    assert not roots.has_any(LANGUAGES)
+    (tmp_path / "home/cache/trees/languages-0123").mkdir(parents=True)
+    assert roots.has_any(LANGUAGES)
 
 
 def test_tests_and_bytecode_are_no_part_of_the_interpreter(tmp_path: Path, clone: Clone, envd: Path):

@@ -44,6 +44,7 @@ def say(client: Client, code: str, **env_vars: str) -> str:
     return "".join(json.loads(line).get("text", "") for line in answer.splitlines()).strip()
 
 
+@pytest.mark.slow
 def test_a_clone_gets_its_own_environment_and_random_numbers(envd: type[Envd], tmp_path: Path) -> None:
     identity = tmp_path / "id"
     identity.write_text("template")

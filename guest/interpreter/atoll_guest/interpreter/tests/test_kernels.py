@@ -1,6 +1,6 @@
 """Language × behaviour as one table, each through the whole service with the real kernel.
 
-A language whose kernel is not on this machine is skipped; in the template, all are there.
+Those whose kernel is on this machine; tests/e2e runs all of them in the template.
 """
 
 import json
@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,123 +15,24 @@ import pytest
 from atoll_guest.interpreter import kernelspecs
 
 from .conftest import Client
+from .table import TABLE, Row
+
+pytestmark = pytest.mark.slow
 
 
-@dataclass(frozen=True)
-class Row:
-    """Code per behaviour; what is expected is the same for all languages but `error`."""
-
-    language: str
-    two: str
-    hello: str
-    both: str
-    define: str
-    use: str
-    throw: str
-    error: tuple[str, str]
-    forever: str
-    variable: str
-    large: str
-    slow: str
+def _is_here(language: str) -> bool:
+    try:
+        return language == "python" or bool(kernelspecs.find(language))
+    except kernelspecs.NoKernel:
+        return False
 
 
-TABLE = [
-    Row(
-        "python",
-        two="1+1",
-        hello="print('hällo 🎈')",
-        both="import sys\nprint('out')\nprint('err', file=sys.stderr)",
-        define="x = 41",
-        use="print(x + 1)",
-        throw="raise ValueError('bad')",
-        error=("ValueError", "bad"),
-        forever="while True: pass",
-        variable="import os; print(os.environ.get('V', 'gone'))",
-        large="for _ in range(1000): print('x' * 9999)",
-        slow="import time\nprint('one'); time.sleep(0.4); print('two')",
-    ),
-    Row(
-        "javascript",
-        two="1+1",
-        hello="console.log('hällo 🎈')",
-        both="console.log('out'); console.error('err')",
-        define="const x = 41",
-        use="console.log(x + 1)",
-        throw="throw new RangeError('bad')",
-        error=("RangeError", "bad"),
-        forever="while (true) {}",
-        variable="console.log(process.env.V ?? 'gone')",
-        large="for (let i = 0; i < 1000; i++) console.log('x'.repeat(9999))",
-        slow="console.log('one'); await new Promise(r => setTimeout(r, 400)); console.log('two')",
-    ),
-    Row(
-        "typescript",
-        two="(1+1) as number",
-        hello="console.log('hällo 🎈' as string)",
-        both="console.log('out'); console.error('err')",
-        define="const x: number = 41",
-        use="console.log(x + 1)",
-        throw="throw new RangeError('bad')",
-        error=("RangeError", "bad"),
-        forever="while (true) {}",
-        variable="console.log(process.env.V ?? 'gone')",
-        large="for (let i: number = 0; i < 1000; i++) console.log('x'.repeat(9999))",
-        slow="console.log('one'); await new Promise(r => setTimeout(r, 400)); console.log('two')",
-    ),
-    Row(
-        "bash",
-        two="",
-        hello="echo 'hällo 🎈'",
-        both="echo out; echo err >&2",
-        define="x=41; f() { echo $((x + 1)); }; cd /",
-        use="f",
-        throw="no_such_command",
-        error=("ExitStatus", "127"),
-        forever="while :; do :; done",
-        variable="echo ${V-gone}",
-        large="for i in $(seq 1000); do printf '%09999d\\n' 0; done",
-        slow="echo one; sleep 0.4; echo two",
-    ),
-    Row(
-        "r",
-        two="1+1",
-        hello="cat('hällo 🎈\\n')",
-        both="cat('out\\n'); message('err')",
-        define="x <- 41",
-        use="cat(x + 1, '\\n', sep='')",
-        throw="stop('bad')",
-        error=("ERROR", "bad"),
-        forever="while (TRUE) {}",
-        variable="cat(Sys.getenv('V', 'gone'), '\\n', sep='')",
-        large="for (i in 1:1000) cat(strrep('x', 9999), '\\n', sep='')",
-        slow="cat('one\\n'); flush.console(); Sys.sleep(0.4); cat('two\\n')",
-    ),
-    Row(
-        "java",
-        two="1+1",
-        hello='System.out.println("hällo 🎈");',
-        both='System.out.println("out"); System.err.println("err");',
-        define="int x = 41;",
-        use="System.out.println(x + 1);",
-        throw='throw new IllegalStateException("bad");',
-        error=("RuntimeException", "bad"),
-        forever="while (true) {}",
-        variable='System.out.println(System.getProperty("V", "gone"));',
-        large='for (int i = 0; i < 1000; i++) System.out.println("x".repeat(9999));',
-        slow='System.out.println("one"); Thread.sleep(400); System.out.println("two");',
-    ),
-]
+HERE = [row for row in TABLE if _is_here(row.language)]
 
 
-@pytest.fixture(params=TABLE, ids=[row.language for row in TABLE], scope="module")
+@pytest.fixture(params=HERE, ids=[row.language for row in HERE], scope="module")
 def row(request: pytest.FixtureRequest) -> Row:
-    row: Row = request.param
-    if row.language != "python":
-        try:
-            kernelspecs.find(row.language)
-        except kernelspecs.NoKernel:
-            pytest.skip(f"no kernel for {row.language} on this machine")
-    return row
+    return request.param
 
 
 def printed(

@@ -107,10 +107,12 @@ def test_everything_printed_arrives(service: Client, code: str, printed: str) ->
     assert service.stdout(code) == printed
 
 
+@pytest.mark.slow
 def test_ten_megabytes_arrive_whole(service: Client) -> None:
     assert len(service.stdout("for i in range(100):\n    print('x' * 99_999)")) == 10_000_000
 
 
+@pytest.mark.slow
 def test_many_short_prints_keep_their_order(service: Client) -> None:
     printed = service.stdout("for i in range(20000): print(i)").split()
     assert printed == [str(number) for number in range(20000)]
@@ -156,12 +158,14 @@ FORMATS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.slow
 def test_each_format_has_its_field(service: Client, context: str) -> None:
     for code, wanted in FORMATS:
         result = next(e for e in service.execute(code, context_id=context) if e["type"] == "result")
         assert {name: result.get(name) for name in wanted} == wanted, code
 
 
+@pytest.mark.slow
 def test_an_image_saved_or_shown_is_displayed(service: Client, tmp_path: Any) -> None:
     code = f"from PIL import Image\nim = Image.new('RGB', (2, 2))\nim.save('{tmp_path}/a.png')\nim.show()"
     results = [event for event in service.execute(code) if event["type"] == "result"]
@@ -169,6 +173,7 @@ def test_an_image_saved_or_shown_is_displayed(service: Client, tmp_path: Any) ->
     assert (tmp_path / "a.png").exists()
 
 
+@pytest.mark.slow
 def test_a_figure_is_a_png_and_a_chart(service: Client) -> None:
     code = (
         "import matplotlib.pyplot as plt\nplt.plot([1, 2], [3, 4])\nplt.show()\nplt.bar(['a', 'b'], [1, 2])"
@@ -202,6 +207,7 @@ def test_the_kernel_shows_nothing_of_the_service(service: Client) -> None:
 # --- contexts
 
 
+@pytest.mark.slow
 def test_contexts_keep_their_state_apart(service: Client, context: str, tmp_path: Any) -> None:
     _, body = service.call("POST", "/contexts", {"language": "Python", "cwd": str(tmp_path)})
     other = json.loads(body)
@@ -216,6 +222,7 @@ def test_contexts_keep_their_state_apart(service: Client, context: str, tmp_path
     assert service.call("DELETE", f"/contexts/{other['id']}")[0] == 404
 
 
+@pytest.mark.slow
 def test_a_restarted_context_has_forgotten(service: Client, context: str) -> None:
     service.execute("x = 1", context_id=context)
     assert service.call("POST", f"/contexts/{context}/restart") == (200, b"null")
@@ -224,6 +231,7 @@ def test_a_restarted_context_has_forgotten(service: Client, context: str) -> Non
     assert events[0]["execution_count"] == 1
 
 
+@pytest.mark.slow
 def test_restarting_ends_what_runs_and_what_waits_runs_afterwards(service: Client, context: str) -> None:
     with ThreadPoolExecutor() as pool:
         running = pool.submit(service.execute, "import time; print('up'); time.sleep(60)", context_id=context)
@@ -235,6 +243,7 @@ def test_restarting_ends_what_runs_and_what_waits_runs_afterwards(service: Clien
         assert "result" in kinds(waiting.result(20))
 
 
+@pytest.mark.slow
 def test_executions_of_one_context_queue_and_of_two_run_side_by_side(service: Client, context: str) -> None:
     sleep = "import time; time.sleep(1)"
     with ThreadPoolExecutor() as pool:
@@ -282,6 +291,7 @@ def test_refusals_are_plain_text(
 # --- interrupt and death
 
 
+@pytest.mark.slow
 def test_a_client_that_leaves_interrupts_its_code(service: Client, context: str) -> None:
     service.execute("x = 5", context_id=context)
     for code in (
@@ -300,6 +310,7 @@ def test_a_client_that_leaves_interrupts_its_code(service: Client, context: str)
         assert time.monotonic() - start < 3
 
 
+@pytest.mark.slow
 def test_a_client_that_leaves_at_once_interrupts_as_well(service: Client, context: str) -> None:
     for _ in range(5):
         service.open_execute("import time; time.sleep(60)", context_id=context).close()
@@ -308,6 +319,7 @@ def test_a_client_that_leaves_at_once_interrupts_as_well(service: Client, contex
     assert time.monotonic() - start < 5
 
 
+@pytest.mark.slow
 def test_a_kernel_that_ignores_an_interrupt_is_replaced_and_says_so(service: Client, context: str) -> None:
     code = "import time\nprint('up')\nwhile True:\n  try: time.sleep(60)\n  except KeyboardInterrupt: pass"
     connection = service.open_execute(code, context_id=context)
@@ -332,6 +344,7 @@ DEATHS = [
 
 
 @pytest.mark.parametrize(("code", "reason"), DEATHS, ids=[row[0][-20:] for row in DEATHS])
+@pytest.mark.slow
 def test_a_dying_kernel_is_told_and_replaced(service: Client, context: str, code: str, reason: str) -> None:
     start = time.monotonic()
     events = service.execute(code, context_id=context)
@@ -343,6 +356,7 @@ def test_a_dying_kernel_is_told_and_replaced(service: Client, context: str, code
     assert service.main_text("1+1", context_id=context) == "2"
 
 
+@pytest.mark.slow
 def test_a_kernel_killed_while_idle_is_replaced_and_the_next_execution_told(
     service: Client, context: str
 ) -> None:
@@ -354,6 +368,7 @@ def test_a_kernel_killed_while_idle_is_replaced_and_the_next_execution_told(
     assert "result" in kinds(events)
 
 
+@pytest.mark.slow
 def test_a_removed_context_takes_its_kernel_and_its_children_with_it(service: Client, context: str) -> None:
     code = "import os, subprocess\nprint(os.getpid(), subprocess.Popen(['sleep', '60']).pid)"
     pids = [int(pid) for pid in service.stdout(code, context_id=context).split()]
@@ -373,6 +388,7 @@ def _runs(pid: int) -> bool:
 # --- the service itself
 
 
+@pytest.mark.slow
 def test_a_slow_reader_makes_the_program_wait(service: Client, context: str) -> None:
     code = "import time\nfor i in range(150):\n    print('x' * 999_999)\nprint('done')"
     connection = service.open_execute(code, context_id=context)
@@ -390,6 +406,7 @@ def _resident_mib(pid: int) -> int:
         return next(int(line.split()[1]) // 1024 for line in file if line.startswith("VmRSS"))
 
 
+@pytest.mark.slow
 def test_a_service_that_ends_leaves_nothing(tmp_path: Any) -> None:
     process, client = start_service(TMPDIR=str(tmp_path), ATOLL_INTERPRETER_CWD=str(tmp_path))
     pid = int(client.main_text("import os; os.getpid()"))
@@ -397,3 +414,31 @@ def test_a_service_that_ends_leaves_nothing(tmp_path: Any) -> None:
     assert process.returncode == 0
     assert not _runs(pid)
     assert list(tmp_path.glob("atoll-kernel-*")) == []
+
+
+@pytest.mark.slow
+def test_kernels_end_with_a_service_that_is_killed(tmp_path: Any) -> None:
+    process, client = start_service(TMPDIR=str(tmp_path), ATOLL_INTERPRETER_CWD=str(tmp_path))
+    pids = [
+        int(client.stdout("import os; print(os.getpid())")),
+        int(client.stdout("echo $PPID", language="bash")),
+    ]
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10
+    while any(map(_runs, pids)):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_a_result_over_the_limit_is_refused_and_the_context_lives(tmp_path: Any) -> None:
+    process, client = start_service(ATOLL_MAX_RESULT_MIB="1", ATOLL_INTERPRETER_CWD=str(tmp_path))
+    try:
+        found = error(client.execute("from IPython.display import HTML\nkept = 1\nHTML('x' * 3_000_000)"))
+        assert found["name"] == "ResultTooLarge"
+        assert "2.9 MiB" in found["value"]
+        assert "limit of 1 MiB" in found["value"]
+        assert client.main_text("kept") == "1"
+    finally:
+        stop_service(process)
