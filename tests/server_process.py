@@ -35,10 +35,10 @@ class ServerProcess:
     def home(self) -> Path:
         return Path(self.environ["ATOLL_HOME"])
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         log = open(self.home / "server.log", "ab")  # noqa: SIM115 - the child keeps it
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "atolld", "serve"],
+            [sys.executable, "-m", "atolld", "serve", *options],
             env=self.environ,
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -1,7 +1,7 @@
 """``python -m atolld``: the machine's part of Atoll.
 
 serve               the server, in the foreground; --domain NAME[:PORT], --tls-port PORT, --no-tls,
-                    --cert FILE --key FILE, --acme FILE
+                    --cert FILE --key FILE, --acme FILE; --replace takes over from the one that runs
 down [--json]       stop the server and every sandbox
 trust [--remove]    our certificate authority in the system's store, for https; --json
 bench-restore       a bare ``runsc restore`` of a template's snapshot, timed; --template NAME, --n N
@@ -34,10 +34,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _serve(arguments: Sequence[str]) -> int:
-    config = read_config(_serve_settings(arguments, os.environ))
+    options = [argument for argument in arguments if argument != "--replace"]
+    config = read_config(_serve_settings(options, os.environ))
     from atolld.daemon.serve import serve
 
-    serve(config)
+    serve(config, replace=len(options) < len(arguments))
     return 0
 
 

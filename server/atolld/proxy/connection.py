@@ -33,6 +33,9 @@ class House(Protocol):
     pool: Pool
     stopping: bool
 
+    @property
+    def keeps_connections(self) -> bool: ...
+
     async def find_way(self, head: RequestHead) -> Way:
         """Raises :class:`Refused`."""
         ...
@@ -126,14 +129,14 @@ class ClientConnection(Side):
         exchange = Exchange(self, peer[0] if peer else "", head, body, self._house.pool)
         self._exchange = exchange
         try:
-            return await exchange.run(self._house.find_way, lambda: not self._house.stopping)
+            return await exchange.run(self._house.find_way, lambda: self._house.keeps_connections)
         finally:
             self._exchange = None
             self._unread = not exchange.is_sent
 
     def _refuse(self, refusal: Refusal, head: RequestHead | None, body: Framing | None) -> bool:
         self._unread = not self._skip(body)
-        keep = not self._unread and head is not None and head.keep_alive and not self._house.stopping
+        keep = not self._unread and head is not None and head.keep_alive and self._house.keeps_connections
         self.write(encode_refusal(refusal, head, close=not keep))
         return keep
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Collection
+import socket
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 
 from atolld.model.errors import AtollError
@@ -20,6 +22,9 @@ from atolld.proxy.routing import ToApi, ToSandbox
 from atolld.proxy.upstream import Destination, Pool
 
 _log = logging.getLogger(__name__)
+
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Where a listener on all addresses is reached from here."""
 
 Wake = Callable[[SandboxId], Awaitable[Route | None]]
 """Resumes a sandbox that sleeps and publishes its route; ``None`` when there is no such sandbox. An
@@ -41,7 +46,9 @@ class FrontDoor:
         self._to_api = Way(Destination(None, str(api_socket)))
         self._wake = wake
         self._waking: dict[SandboxId, asyncio.Task[Route | None]] = {}
+        self._successor: Way | None = None
         self._listeners: list[asyncio.Server] = []
+        self._sockets: Sequence[socket.socket] = ()
         self._connections: set[ClientConnection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -52,20 +59,44 @@ class FrontDoor:
         """Clients' and upstreams', kept ones included."""
         return len(self._connections), self.pool.open_connections
 
-    async def start(self, host: str, port: int, *, beside: bool = False) -> None:
-        """Raises ``OSError`` when the port is taken; ``beside`` takes it together with the server it
-        replaces."""
+    @property
+    def keeps_connections(self) -> bool:
+        """Whether a client's connection may be used for another request."""
+        return not self.stopping and self._successor is None
+
+    async def start(
+        self, host: str, port: int, *, beside: bool = False, listeners: Sequence[socket.socket] = ()
+    ) -> None:
+        """Raises ``OSError`` when the port is taken; ``beside`` takes it together with another server,
+        ``listeners`` are those of a predecessor, whose port is taken over."""
         loop = asyncio.get_running_loop()
-        sockets = open_listeners(host, port, beside=beside)
-        self.port = sockets[0].getsockname()[1]
-        for listener in sockets:
+        self._sockets = listeners or open_listeners(host, port, beside=beside)
+        self.port = self._sockets[0].getsockname()[1]
+        for listener in self._sockets:
             self._listeners.append(
                 await loop.create_server(lambda: ClientConnection(self), sock=listener, backlog=1024)
             )
 
-    async def stop(self, grace: float) -> None:
-        """No new connection and no new request from now on; what is under way gets ``grace`` seconds to
-        end."""
+    def pass_on(self) -> list[socket.socket]:
+        """The listening sockets, for a successor in another process; the caller closes them.
+
+        What is under way goes on. Every open connection may send one more request, which is sent on to the
+        successor: none is closed at the moment its client writes. Whoever connects waits until the successor
+        accepts."""
+        passed = [listener.dup() for listener in self._sockets]
+        address: str = passed[0].getsockname()[0]
+        self._successor = Way(Destination(None, _LOOPBACK.get(address, address), self.port))
+        for listener in self._listeners:
+            listener.close()
+        return passed
+
+    async def stop(self, grace: float, *, patience: float = 0.0) -> None:
+        """No new connection from now on, and after ``patience`` seconds no new request; what is under way
+        then gets ``grace`` seconds to end."""
+        if patience:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await self._empty.wait()
         self.stopping = True
         for listener in self._listeners:
             listener.close()
@@ -91,6 +122,8 @@ class FrontDoor:
 
     async def find_way(self, head: RequestHead) -> Way:
         """Raises :class:`Refused`."""
+        if self._successor is not None:
+            return self._successor
         to = routing.decide(head, self._own_hosts)
         if isinstance(to, Refusal):
             raise Refused(to)

@@ -32,7 +32,8 @@ _OUR_LIMITS = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, e
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A port of a sandbox at its ``address``; without a sandbox, the API's unix socket at that path."""
+    """A port of a sandbox at its ``address``; without a sandbox, the API's unix socket at that path or, with
+    a port, another server."""
 
     sandbox_id: SandboxId | None
     address: str
@@ -153,7 +154,7 @@ class Pool:
     async def _connect(self, to: Destination) -> Upstream:
         loop = asyncio.get_running_loop()
         tls = self._tls if to.tls else None
-        if to.sandbox_id is None:
+        if not to.port:
             _, upstream = await loop.create_unix_connection(lambda: Upstream(self, to), to.address)
             return upstream
         try:
@@ -161,7 +162,7 @@ class Pool:
                 lambda: Upstream(self, to), to.address, to.port, ssl=tls
             )
         except ConnectionRefusedError:
-            route = self._routes.get(to.sandbox_id)
+            route = None if to.sandbox_id is None else self._routes.get(to.sandbox_id)
             if route is None or to.port == ENVD_PORT:
                 raise
             return await open_inside(lambda: Upstream(self, to), to.address, to.port, route.envd_token, tls)

@@ -44,8 +44,8 @@ class Layout:
 
     names: Sequence[str]
     """Of the certificate; the first is the domain's."""
-    addresses: Sequence[str]
-    port: int
+    listeners: Sequence[int]
+    """File descriptors of listening sockets."""
     upstream: str
     """``address:port`` of the front door."""
     certificates: CertificateFiles | AcmeIssuer
@@ -66,13 +66,15 @@ def plan_config(layout: Layout) -> dict[str, Any]:
     }
 
 
-def listen_names(addresses: Sequence[str], port: int) -> list[str]:
-    return [f"tcp/[{address}]:{port}" if ":" in address else f"tcp/{address}:{port}" for address in addresses]
+def plan_retirement(layout: Layout) -> dict[str, Any]:
+    """Nothing is listened on any more; what is open goes on, since :data:`_STREAM_END` is far away."""
+    plan = plan_config(layout)
+    return {**plan, "apps": {"http": {"servers": {}}}}
 
 
 def _server(layout: Layout) -> dict[str, Any]:
     return {
-        "listen": listen_names(layout.addresses, layout.port),
+        "listen": [f"fd/{number}" for number in layout.listeners],
         # HTTP/3 needs UDP and none of the clients speaks it.
         "protocols": ["h1", "h2"],
         "automatic_https": {"disable": True},

@@ -10,9 +10,10 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,9 +25,9 @@ from atolld.model.errors import AtollError, HostError
 from atolld.tls.acme import check_provider, read_issuer
 from atolld.tls.authority import Authority
 from atolld.tls.bundle import write_bundle
-from atolld.tls.caddy import AcmeIssuer, CertificateFiles, Layout, plan_config
+from atolld.tls.caddy import AcmeIssuer, CertificateFiles, Layout, plan_config, plan_retirement
 from atolld.tls.names import certificate_names, listen_addresses
-from atolld.tls.ports import usable_addresses
+from atolld.tls.ports import open_listeners
 from atolld.tls.process import CaddyProcess, Files, list_modules
 
 _log = structlog.get_logger(__name__)
@@ -69,16 +70,21 @@ def find_caddy(config: Config) -> Path | None:
     return Path(beside) if beside else None
 
 
-async def open_front(config: Config, environ: Mapping[str, str] | None = None) -> TlsFront | None:
-    """A front that serves; ``None`` when none is wanted.
+async def open_front(
+    config: Config,
+    environ: Mapping[str, str] | None = None,
+    listeners: Sequence[socket.socket] = (),
+) -> TlsFront | None:
+    """A front that serves; ``None`` when none is wanted. ``listeners`` are those of a predecessor.
 
     With ``wanted`` unset (auto) whatever is missing is logged and the server does without; else
     :class:`~atolld.model.errors.AtollError` is raised.
     """
     announcement_file(config).unlink(missing_ok=True)
+    front = TlsFront(config, os.environ if environ is None else environ, listeners)
     if config.tls.wanted is False:
+        await front.close()
         return None
-    front = TlsFront(config, os.environ if environ is None else environ)
     try:
         await front.open()
     except AtollError as error:
@@ -91,9 +97,13 @@ async def open_front(config: Config, environ: Mapping[str, str] | None = None) -
 
 
 class TlsFront:
-    def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, config: Config, environ: Mapping[str, str], listeners: Sequence[socket.socket] = ()
+    ) -> None:
         self._config = config
         self._environ = environ
+        self._listeners = list(listeners)
+        self._is_passed_on = False
         self._authority = authority(config)
         self._process: CaddyProcess | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -105,6 +115,13 @@ class TlsFront:
 
     async def open(self) -> None:
         """Raises :class:`~atolld.model.errors.AtollError`; then nothing is left behind but files."""
+        try:
+            await self._open()
+        except BaseException:
+            self._close_listeners()
+            raise
+
+    async def _open(self) -> None:
         self._names = certificate_names(self._config.tls.name)
         self._files = self._place()
         self._layout = await self._lay_out()
@@ -115,13 +132,41 @@ class TlsFront:
 
     async def close(self, grace: float = 0.0) -> None:
         """Open requests have ``grace`` seconds to end. Idempotent."""
+        if self._is_passed_on:
+            if self._process is not None:
+                await self._process.discard()
+            return
         announcement_file(self._config).unlink(missing_ok=True)
+        await self._stop_tasks()
+        self._close_listeners()
+        if self._process is not None:
+            await self._process.stop(grace)
+
+    async def pass_on(self) -> list[socket.socket]:
+        """The listening sockets, for a successor in another process; the caller closes them. What is open
+        goes on until :meth:`close`, which then leaves the files alone."""
+        await self._stop_tasks()
+        passed = [listener.dup() for listener in self._listeners]
+        self._close_listeners()
+        self._is_passed_on = True
+        if self._process is not None:
+            try:
+                await self._process.reload(plan_retirement(self._layout))
+            except AtollError as error:
+                # It goes on accepting, which is as good: what it accepts goes to the successor's door.
+                _log.warning("tls.caddy.not_retired", why=error.message)
+        return passed
+
+    async def _stop_tasks(self) -> None:
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._process is not None:
-            await self._process.stop(grace)
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
 
     def _place(self) -> Files:
         caddy = find_caddy(self._config)
@@ -144,14 +189,19 @@ class TlsFront:
 
     async def _lay_out(self) -> Layout:
         config = self._config
+        certificates = await self._certificates()
+        if any(listener.getsockname()[1] != config.tls.port for listener in self._listeners):
+            self._close_listeners()
+        if not self._listeners:
+            addresses = listen_addresses(config.tls.name, config.tls.host)
+            self._listeners = open_listeners(addresses, config.tls.port)
         # The front door listens on loopback unless it was told of one address only.
         door = "127.0.0.1" if config.host in ("0.0.0.0", "::", "::1", "localhost") else config.host
         return Layout(
             names=self._names,
-            addresses=usable_addresses(listen_addresses(config.tls.name, config.tls.host), config.tls.port),
-            port=config.tls.port,
+            listeners=[listener.fileno() for listener in self._listeners],
             upstream=f"[{door}]:{config.port}" if ":" in door else f"{door}:{config.port}",
-            certificates=await self._certificates(),
+            certificates=certificates,
             admin_socket=self._files.admin_socket,
             storage=self._files.home / "storage",
             log=config.home / "logs" / "caddy.log",
@@ -172,7 +222,9 @@ class TlsFront:
         return CertificateFiles(self._authority.leaf_file, self._authority.leaf_file)
 
     async def _start(self) -> CaddyProcess:
-        return await CaddyProcess.start(self._files, plan_config(self._layout), self._environ)
+        return await CaddyProcess.start(
+            self._files, plan_config(self._layout), self._environ, self._layout.listeners
+        )
 
     def _announce(self) -> None:
         bundle = root = None

@@ -44,12 +44,15 @@ class CaddyProcess:
     _process: asyncio.subprocess.Process
 
     @classmethod
-    async def start(cls, files: Files, config: Mapping[str, Any], environ: Mapping[str, str]) -> CaddyProcess:
-        """Returns when it serves ``config``; else raises :class:`HostError` with its own words."""
+    async def start(
+        cls, files: Files, config: Mapping[str, Any], environ: Mapping[str, str], lent: Sequence[int] = ()
+    ) -> CaddyProcess:
+        """Returns when it serves ``config``, in which the file descriptors ``lent`` have the numbers they
+        have here; else raises :class:`HostError` with its own words."""
         replace_text(files.config, json.dumps(config, indent=1), 0o600)
         files.admin_socket.unlink(missing_ok=True)
         with _first_word(files.notify_socket) as word:
-            process = await _spawn(files, environ)
+            process = await _spawn(files, environ, lent)
             try:
                 await _wait_serving(files, process, word)
             except BaseException:
@@ -84,6 +87,10 @@ class CaddyProcess:
         await _end(self._process, grace)
         self.files.config.unlink(missing_ok=True)
 
+    async def discard(self) -> None:
+        """Ends one that was told to retire, at once; its files are its successor's."""
+        await _end(self._process, 0)
+
 
 async def list_modules(caddy: Path) -> Sequence[str]:
     """The names of the modules that are compiled in. Raises :class:`HostError` when it cannot be run."""
@@ -91,7 +98,7 @@ async def list_modules(caddy: Path) -> Sequence[str]:
     return [line.strip() for line in output.splitlines() if line.strip()]
 
 
-async def _spawn(files: Files, environ: Mapping[str, str]) -> asyncio.subprocess.Process:
+async def _spawn(files: Files, environ: Mapping[str, str], lent: Sequence[int]) -> asyncio.subprocess.Process:
     own = {
         "HOME": str(files.home),
         "XDG_DATA_HOME": str(files.home),
@@ -113,6 +120,7 @@ async def _spawn(files: Files, environ: Mapping[str, str]) -> asyncio.subprocess
                 env={**environ, **own},
                 # Ctrl-C on our terminal is for us: we tell it when to end.
                 start_new_session=True,
+                pass_fds=lent,
             )
         except OSError as error:
             raise HostError(f"Caddy cannot be started ({error}): setpriv of util-linux is needed") from error

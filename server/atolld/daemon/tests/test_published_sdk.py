@@ -31,8 +31,8 @@ T = TypeVar("T")
 @pytest.fixture
 async def url(house: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[str]:
     house.config.home.joinpath("run").mkdir(exist_ok=True)
-    async with open_skins(replace(house.config, port=0), house) as door:
-        address = f"http://127.0.0.1:{door.port}"
+    async with open_skins(replace(house.config, port=0), house) as skins:
+        address = f"http://127.0.0.1:{skins.door.port}"
         monkeypatch.setenv("E2B_API_URL", address)
         monkeypatch.setenv("E2B_SANDBOX_URL", address)
         monkeypatch.setenv("E2B_API_KEY", house.key)
@@ -99,8 +99,8 @@ async def test_a_failed_start_is_told_and_not_repeated(url: str, house: Any) -> 
 async def test_the_quota_is_told(open_house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     house = await open_house(max_sandboxes=1)
     house.config.home.joinpath("run").mkdir(exist_ok=True)
-    async with open_skins(replace(house.config, port=0), house) as door:
-        monkeypatch.setenv("E2B_API_URL", f"http://127.0.0.1:{door.port}")
+    async with open_skins(replace(house.config, port=0), house) as skins:
+        monkeypatch.setenv("E2B_API_URL", f"http://127.0.0.1:{skins.door.port}")
         monkeypatch.setenv("E2B_API_KEY", house.key)
         await call(Sandbox.create)
         with pytest.raises(RateLimitException, match=r"maximum number of concurrent E2B sandboxes \(1\)"):

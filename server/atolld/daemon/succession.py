@@ -1,0 +1,191 @@
+"""A running server hands over to a new one: no connection is refused, no stream is cut.
+
+1. The new server connects to ``run/successor.sock`` and says which URL it will serve.
+2. The old one lets go of everything that may have one owner only: the API ends with the requests it has, the
+   pool, the watches, the deadlines, the store, the lock. It stops accepting, and new requests on connections
+   that are open already it sends on to the port.
+3. It sends its listening sockets (SCM_RIGHTS). Whoever connects meanwhile waits in their queue.
+4. The new server starts as after any stop: lock, store, adoption of the sandboxes, API; then it accepts.
+5. The old one ends when its last stream has; the new one tells it of sandboxes that ended, whose streams it
+   cuts. Should the new one end first, so does the old.
+
+Messages are lines of JSON: ``{"url"}`` →, ← ``{"door": how many sockets, "tls": how many}`` or ``{"error"}``,
+then → ``{"alive": [ids]}`` once and ``{"gone": id}`` for each end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from atolld.config import Config
+from atolld.daemon.lock import find_holder
+from atolld.model.errors import HostError
+from atolld.model.routes import Routes
+from atolld.model.sandbox import SandboxId
+
+_log = structlog.get_logger(__name__)
+
+PATIENCE = 60.0
+"""Seconds a new server waits for the old one to let go."""
+_MAX_SOCKETS = 16
+
+
+def socket_path(home: Path) -> Path:
+    return home / "run" / "successor.sock"
+
+
+# --- the old server's side
+
+
+class Successor:
+    """The new server, as the old one sees it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    def give(self, door: Sequence[socket.socket], tls: Sequence[socket.socket]) -> None:
+        """From now on it owns this machine's sandboxes; the sockets given are closed here."""
+        line = json.dumps({"door": len(door), "tls": len(tls)}).encode() + b"\n"
+        connection = self._writer.get_extra_info("socket")
+        with socket.socket(fileno=os.dup(connection.fileno())) as raw:
+            socket.send_fds(raw, [line], [each.fileno() for each in (*door, *tls)])
+        for each in (*door, *tls):
+            each.close()
+
+    async def follow(self, routes: Routes) -> None:
+        """Withdraws the routes of sandboxes that it says have ended. Returns when it has ended itself."""
+        while message := await _read(self._reader):
+            if "alive" in message:
+                ended = set(routes) - set(message["alive"])
+            else:
+                ended = {SandboxId(message["gone"])}
+            for sandbox_id in ended:
+                routes.withdraw(sandbox_id)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class Succession:
+    """Where a successor asks for the machine."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._asked: asyncio.Future[Successor] = asyncio.get_running_loop().create_future()
+
+    async def wait(self) -> Successor:
+        """The first that may have it."""
+        return await asyncio.shield(self._asked)
+
+    async def asked(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hello = await _read(reader)
+        refusal = _refusal(hello, self._url, taken=self._asked.done())
+        if refusal is None:
+            self._asked.set_result(Successor(reader, writer))
+            return
+        writer.write(json.dumps({"error": refusal}).encode() + b"\n")
+        writer.close()
+
+
+def _refusal(hello: dict[str, Any] | None, url: str, *, taken: bool) -> str | None:
+    if hello is None:
+        return "nothing was asked"
+    if taken:
+        return "another server is taking over already: wait for it"
+    if hello.get("url") != url:
+        return (
+            f"the running server is {url}, the new one would be {hello.get('url')}: give both one ATOLL_PORT"
+        )
+    return None
+
+
+@contextlib.asynccontextmanager
+async def open_succession(config: Config) -> AsyncGenerator[Succession]:
+    """Whoever calls holds the machine."""
+    path = socket_path(config.home)
+    succession = Succession(config.url)
+    path.unlink(missing_ok=True)  # of a server that was killed
+    before = os.umask(0o177)
+    try:
+        server = await asyncio.start_unix_server(succession.asked, path)
+    finally:
+        os.umask(before)
+    try:
+        yield succession
+    finally:
+        server.close()
+
+
+async def _read(reader: asyncio.StreamReader) -> dict[str, Any] | None:
+    """The next message; ``None`` when the other side is gone."""
+    try:
+        line = await reader.readline()
+        return json.loads(line) if line.endswith(b"\n") else None
+    except (OSError, ValueError):
+        return None
+
+
+# --- the new server's side
+
+
+@dataclass(frozen=True, slots=True)
+class Predecessor:
+    """The old server, as the new one sees it: what it gave, and its connection."""
+
+    connection: socket.socket
+    door: Sequence[socket.socket]
+    tls: Sequence[socket.socket]
+
+    def keep_informed(self, routes: Routes) -> None:
+        """Tells it which sandboxes live, and of every one that ends."""
+        self._tell({"alive": list(routes)})
+        routes.watch(lambda sandbox_id: self._tell({"gone": sandbox_id}))
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):  # it has ended
+            self.connection.sendall(json.dumps(message).encode() + b"\n")
+
+    async def wait_end(self) -> None:
+        """Until its last stream has ended."""
+        self.connection.setblocking(False)
+        with contextlib.suppress(OSError):
+            await asyncio.get_running_loop().sock_recv(self.connection, 1)
+
+
+def take_over(config: Config) -> Predecessor | None:
+    """Asks the running server for the machine and waits until it lets go; ``None`` when none runs. Raises
+    :class:`HostError` when it does not."""
+    holder = find_holder(config.home)
+    if holder is None or holder.role != "server":
+        return None
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(PATIENCE)
+    try:
+        connection.connect(str(socket_path(config.home)))
+        connection.sendall(json.dumps({"url": config.url}).encode() + b"\n")
+        line, descriptors, _, _ = socket.recv_fds(connection, 65536, _MAX_SOCKETS)
+    except OSError as error:
+        connection.close()
+        raise HostError(
+            f"the running server (process {holder.pid}) does not hand over ({error}): stop it first"
+        ) from error
+    given = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    message: dict[str, Any] = json.loads(line or b'{"error": "it ended"}')
+    if "error" in message:
+        connection.close()
+        raise HostError(f"the running server does not hand over: {message['error']}")
+    for each in given:
+        each.setblocking(False)
+    _log.info("daemon.server.taken_over", predecessor=holder.pid)
+    return Predecessor(connection, given[: message["door"]], given[message["door"] :])

@@ -1,0 +1,198 @@
+"""A server that replaces a running one: nothing is refused, nothing is cut, sandboxes go on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+from e2b import Sandbox
+
+from server_process import TEST_NETWORK, ServerProcess, server
+
+pytestmark = [pytest.mark.machine, pytest.mark.timeout(300)]
+
+SERVICE = Path(__file__).parent / "door" / "service.py"
+TEMPLATE = "code-interpreter-v1"
+
+
+@pytest.fixture(scope="module")
+def atoll(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One of its own, whose address range lies beside that of the other suites."""
+    network = TEST_NETWORK.replace(".0.0/18", ".128.0/18")
+    with server(tmp_path_factory.mktemp("atoll-home"), {"ATOLL_NETWORK": network}) as it:
+        yield it
+
+
+@dataclass
+class Stream:
+    """An open `/events` of the service inside."""
+
+    connection: socket.socket
+    lines: Iterator[bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lines = iter(self.connection.makefile("rb"))
+
+    def read_until(self, line: bytes) -> None:
+        assert any(got == line for got in self.lines), "the stream ended"
+
+    @property
+    def has_ended(self) -> bool:
+        with contextlib.suppress(OSError):
+            return not any(line == b"data: never\n" for line in self.lines)
+        return True
+
+
+def open_stream(atoll: ServerProcess, sandbox: Sandbox, domain: dict[str, str] | None = None) -> Stream:
+    """In plain HTTP, or by the domain over https."""
+    host, _, port = atoll.url.removeprefix("http://").partition(":")
+    name = f"3000-{sandbox.sandbox_id}.example.org"
+    if domain is None:
+        connection = socket.create_connection((host, int(port)), 30)
+    else:
+        name = f"3000-{sandbox.sandbox_id}.{domain['E2B_DOMAIN']}"
+        raw = socket.create_connection((host, int(name.rpartition(":")[2])), 30)
+        trust = ssl.create_default_context(cafile=domain["SSL_CERT_FILE"])
+        connection = trust.wrap_socket(raw, server_hostname=name.partition(":")[0])
+    connection.sendall(f"GET /events HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())
+    stream = Stream(connection)
+    stream.read_until(b"data: open\n")
+    return stream
+
+
+def start_service(sandbox: Sandbox) -> None:
+    sandbox.files.write("/home/user/service.py", SERVICE.read_bytes())
+    service = sandbox.commands.run("python3 service.py 0.0.0.0:3000", background=True, timeout=0)
+    assert any("ready" in (out or "") for out, _, _ in service)
+
+
+class Visitors:
+    """Ask again and again until told to leave; each keeps what went wrong."""
+
+    def __init__(self) -> None:
+        self.failures: list[str] = []
+        self.visits = 0
+        self._leave = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def send(self, ask: Callable[[], httpx.Response]) -> None:
+        def go() -> None:
+            while not self._leave.is_set():
+                try:
+                    answer = ask()
+                    if answer.status_code != 200:
+                        self.failures.append(f"{answer.status_code}: {answer.text[:200]}")
+                except httpx.HTTPError as error:
+                    self.failures.append(repr(error))
+                self.visits += 1
+                time.sleep(0.01)
+
+        self._threads.append(threading.Thread(target=go))
+        self._threads[-1].start()
+
+    def leave(self) -> None:
+        self._leave.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def replace(atoll: ServerProcess) -> ServerProcess:
+    """Starts another server in the place of this one; returns when it has the machine and answers."""
+    old, successor = atoll.process, ServerProcess(atoll.environ)
+    successor.start("--replace")
+    assert successor.process is not None
+    deadline = time.monotonic() + 60
+    while _holder(atoll) != successor.process.pid:
+        assert time.monotonic() < deadline, (atoll.home / "server.log").read_text()[-4000:]
+        time.sleep(0.05)
+    assert old is not None
+    assert old.poll() is None, "the old server ended although streams are open"
+    return successor
+
+
+def _holder(atoll: ServerProcess) -> int | None:
+    with contextlib.suppress(ValueError):
+        return json.loads((atoll.home / "run" / "server.pid").read_text())["pid"]
+    return None
+
+
+def test_a_replaced_server_refuses_nothing_and_cuts_nothing(
+    atoll: ServerProcess, sdk_environment: None
+) -> None:
+    old, domain = atoll.process, atoll.domain_environ()
+    assert old is not None
+    with Sandbox.create(TEMPLATE, timeout=600) as kept, Sandbox.create(TEMPLATE, timeout=600) as killed:
+        for sandbox in (kept, killed):
+            start_service(sandbox)
+        streams = [open_stream(atoll, kept) for _ in range(10)]
+        streams += [open_stream(atoll, kept, domain) for _ in range(10)]
+        doomed = [open_stream(atoll, killed), open_stream(atoll, killed, domain)]
+        command = kept.commands.run("while read x; do echo got $x; done", background=True, stdin=True)
+        visitors = _send_visitors(atoll, kept, domain)
+        try:
+            successor = replace(atoll)
+            visited = visitors.visits
+            httpx.post(
+                f"{atoll.url}/say", content="after", headers={"Host": f"3000-{kept.sandbox_id}.example.org"}
+            )
+            for stream in streams:
+                stream.read_until(b"data: after\n")
+            kept.commands.send_stdin(command.pid, "one\n")
+            assert next(out for out, _, _ in command if out) == "got one\n"
+            with Sandbox.create(TEMPLATE, timeout=60) as fresh:
+                assert fresh.commands.run("echo fresh").stdout == "fresh\n"
+            assert killed.kill()
+            assert [stream.has_ended for stream in doomed] == [True, True]
+            successor_domain = successor.domain_environ()
+            streams.append(open_stream(atoll, kept, successor_domain))
+            while visitors.visits < visited + 200:
+                time.sleep(0.05)
+        finally:
+            visitors.leave()
+        assert visitors.failures == []
+        command.disconnect()
+        for stream in streams:
+            stream.connection.close()
+        assert old.wait(timeout=40) == 0, "nothing is open any more"
+        atoll.process = successor.process
+        assert kept.commands.run("echo lives").stdout == "lives\n"
+
+
+def _send_visitors(atoll: ServerProcess, sandbox: Sandbox, domain: dict[str, str]) -> Visitors:
+    visitors = Visitors()
+    key = {"X-API-Key": atoll.environ["E2B_API_KEY"]}
+    host = {"Host": f"3000-{sandbox.sandbox_id}.example.org"}
+    public = f"https://3000-{sandbox.sandbox_id}.{domain['E2B_DOMAIN']}/echo"
+    trust = ssl.create_default_context(cafile=domain["SSL_CERT_FILE"])
+    kept = httpx.Client(timeout=60)
+    kept_tls = httpx.Client(timeout=60, verify=trust, http2=True)
+    visitors.send(lambda: httpx.post(f"{atoll.url}/echo", content=b"x", headers=host, timeout=60))
+    visitors.send(lambda: kept.post(f"{atoll.url}/echo", content=b"x", headers=host))
+    visitors.send(lambda: kept.get(f"{atoll.url}/v2/sandboxes", headers=key))
+    visitors.send(lambda: httpx.get(f"{atoll.url}/sandboxes/{sandbox.sandbox_id}", headers=key, timeout=60))
+    visitors.send(lambda: kept_tls.post(public, content=b"x"))
+    visitors.send(lambda: httpx.post(public, content=b"x", verify=trust, timeout=60))
+    return visitors
+
+
+def test_a_server_with_another_address_does_not_take_over(atoll: ServerProcess) -> None:
+    other = ServerProcess({**atoll.environ, "ATOLL_PORT": "1"})
+    told = other.run("atolld", "serve", "--replace")
+    assert told.returncode == 1
+    assert "give both one ATOLL_PORT" in told.stderr
+    assert httpx.get(f"{atoll.url}/health").status_code == 204
+
+
+def test_with_nobody_to_replace_it_just_starts(atoll: ServerProcess) -> None:
+    atoll.kill(15)
+    atoll.start("--replace")
+    assert httpx.get(f"{atoll.url}/health").status_code == 204
