@@ -190,6 +190,7 @@ def test_exit_codes_are_as_a_shell_has_them(ended: Ended, expected: int) -> None
 def test_one_word_is_a_line_and_several_are_quoted() -> None:
     assert join_words(["ls | head"]) == "ls | head"
     assert join_words(["echo", "a b"]) == "echo 'a b'"
+    assert join_words(["--", "ls", "-l"]) == "ls -l"
 
 
 def test_only_input_that_ends_is_passed_on() -> None:
