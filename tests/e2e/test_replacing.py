@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
+import pyqwest
 import pytest
 from e2b import Sandbox
 
@@ -73,6 +75,7 @@ def start_service(sandbox: Sandbox) -> None:
     sandbox.files.write("/home/user/service.py", SERVICE.read_bytes())
     service = sandbox.commands.run("python3 service.py 0.0.0.0:3000", background=True, timeout=0)
     assert any("ready" in (out or "") for out, _, _ in service)
+    service.disconnect()
 
 
 class Visitors:
@@ -84,15 +87,16 @@ class Visitors:
         self._leave = threading.Event()
         self._threads: list[threading.Thread] = []
 
-    def send(self, ask: Callable[[], httpx.Response]) -> None:
+    def send(self, name: str, ask: Callable[[], int]) -> None:
+        """``ask`` returns the status it got."""
+
         def go() -> None:
             while not self._leave.is_set():
                 try:
-                    answer = ask()
-                    if answer.status_code != 200:
-                        self.failures.append(f"{answer.status_code}: {answer.text[:200]}")
-                except httpx.HTTPError as error:
-                    self.failures.append(repr(error))
+                    if (status := ask()) != 200:
+                        self.failures.append(f"{name}: {status}")
+                except Exception as error:
+                    self.failures.append(f"{name}: {error!r}")
                 self.visits += 1
                 time.sleep(0.01)
 
@@ -158,7 +162,7 @@ def test_a_replaced_server_refuses_nothing_and_cuts_nothing(
                 time.sleep(0.05)
         finally:
             visitors.leave()
-        assert visitors.failures == []
+        assert visitors.failures == [], "\n".join(visitors.failures)
         command.disconnect()
         for stream in streams:
             stream.connection.close()
@@ -174,13 +178,20 @@ def _send_visitors(atoll: ServerProcess, sandbox: Sandbox, domain: dict[str, str
     public = f"https://3000-{sandbox.sandbox_id}.{domain['E2B_DOMAIN']}/echo"
     trust = ssl.create_default_context(cafile=domain["SSL_CERT_FILE"])
     kept = httpx.Client(timeout=60)
-    kept_tls = httpx.Client(timeout=60, verify=trust, http2=True)
-    visitors.send(lambda: httpx.post(f"{atoll.url}/echo", content=b"x", headers=host, timeout=60))
-    visitors.send(lambda: kept.post(f"{atoll.url}/echo", content=b"x", headers=host))
-    visitors.send(lambda: kept.get(f"{atoll.url}/v2/sandboxes", headers=key))
-    visitors.send(lambda: httpx.get(f"{atoll.url}/sandboxes/{sandbox.sandbox_id}", headers=key, timeout=60))
-    visitors.send(lambda: kept_tls.post(public, content=b"x"))
-    visitors.send(lambda: httpx.post(public, content=b"x", verify=trust, timeout=60))
+    # The published SDK's own transport, over HTTP/2.
+    root = Path(domain["SSL_CERT_FILE"]).read_bytes()
+    sdk = pyqwest.SyncClient(pyqwest.SyncHTTPTransport(tls_ca_cert=root))
+
+    def once(method: str, url: str, **named: Any) -> int:
+        return httpx.request(method, url, timeout=60, **named).status_code
+
+    one = f"{atoll.url}/sandboxes/{sandbox.sandbox_id}"
+    visitors.send("new connections", lambda: once("POST", f"{atoll.url}/echo", content=b"x", headers=host))
+    visitors.send("new connections, API", lambda: once("GET", one, headers=key))
+    visitors.send("new connections, https", lambda: once("POST", public, content=b"x", verify=trust))
+    visitors.send("one connection", lambda: kept.post(f"{atoll.url}/echo", headers=host).status_code)
+    visitors.send("one connection, API", lambda: kept.get(one, headers=key).status_code)
+    visitors.send("HTTP/2", lambda: sdk.get(public).status)
     return visitors
 
 

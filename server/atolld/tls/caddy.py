@@ -67,9 +67,10 @@ def plan_config(layout: Layout) -> dict[str, Any]:
 
 
 def plan_retirement(layout: Layout) -> dict[str, Any]:
-    """Nothing is listened on any more; what is open goes on, since :data:`_STREAM_END` is far away."""
+    """Nothing is listened on any more; what is open goes on, since :data:`_STREAM_END` is far away. The
+    certificates stay, for handshakes that have begun."""
     plan = plan_config(layout)
-    return {**plan, "apps": {"http": {"servers": {}}}}
+    return {**plan, "apps": {**plan["apps"], "http": {"servers": {}}}}
 
 
 def _server(layout: Layout) -> dict[str, Any]:
