@@ -89,9 +89,13 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def server(home: Path, settings: Mapping[str, str] | None = None) -> Iterator[ServerProcess]:
-    """A started server; afterwards it and every sandbox of it are gone."""
+    """A started server; afterwards it and every sandbox of it are gone.
+
+    What lies in ``home`` already is taken as it is, instead of the machine's own.
+    """
     for name in SHARED_ARTEFACTS:
-        (home / name).symlink_to(MACHINE_HOME / name)
+        if not (home / name).exists():
+            (home / name).symlink_to(MACHINE_HOME / name)
     port = free_port()
     environ = {
         **os.environ,
