@@ -28,7 +28,7 @@ def printed(interpreter: Sandbox, row: Row, code: str, envs: dict[str, str] | No
 
 def test_an_expression_has_a_result(interpreter: Sandbox, row: Row) -> None:
     if row.two:
-        execution = interpreter.run_code(row.two, language=row.language)
+        execution = interpreter.run_code(row.two, language=row.language, timeout=100)
         assert execution.error is None, execution.error
         assert execution.text is not None
         assert execution.text.removeprefix("[1] ") == "2"
@@ -75,7 +75,10 @@ def test_variables_of_create_are_there(interpreter: Sandbox, row: Row) -> None:
     assert printed(interpreter, row, row.variable.replace("V", "OF_CREATE", 1)) == "here\n"
 
 
-def test_ten_megabytes_arrive(interpreter: Sandbox, row: Row) -> None:
+def test_ten_megabytes_arrive(interpreter: Sandbox, row: Row, request: pytest.FixtureRequest) -> None:
+    if row.language == "java":
+        reason = "jjava's socket keeps a thousand messages and throws the others away"
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
     assert len(printed(interpreter, row, row.large)) == 10_000_000
 
 

@@ -1,4 +1,4 @@
-"""The published `@e2b/code-interpreter` (npm), unmodified; the assertions are in js/sdk.test.mjs."""
+"""The published `@e2b/code-interpreter` (npm), unmodified; the assertions are in js/."""
 
 from __future__ import annotations
 
@@ -28,17 +28,25 @@ def js_package() -> Path:
             shutil.copy(SOURCE / name, folder)
         subprocess.run(["npm", "ci", "--ignore-scripts"], cwd=folder, check=True, timeout=300)
         (folder / "installed").touch()
-    shutil.copy(SOURCE / "sdk.test.mjs", folder)
+    for test in SOURCE.glob("*.test.mjs"):
+        shutil.copy(test, folder)
     return folder
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("way", ["by urls", "by the domain over https"])
+@pytest.mark.parametrize(
+    ("test", "way"),
+    [
+        ("sdk.test.mjs", "by urls"),
+        ("sdk.test.mjs", "by the domain over https"),
+        ("interpreter.test.mjs", "by urls"),
+    ],
+)
 def test_the_published_javascript_sdk_works_unmodified(
-    atoll: ServerProcess, js_package: Path, way: str
+    atoll: ServerProcess, js_package: Path, test: str, way: str
 ) -> None:
     ran = subprocess.run(
-        ["node", "--test", "sdk.test.mjs"],
+        ["node", "--test", test],
         cwd=js_package,
         env=atoll.environ if way == "by urls" else atoll.domain_environ(),
         capture_output=True,

@@ -373,6 +373,27 @@ def bench_create(
     measure(read_settings(), template, _positive(n, "--n"), as_json)
 
 
+@bench_app.command("interpreter")
+def bench_interpreter(
+    n: Annotated[int, typer.Option("--n", help="How many fresh sandboxes are measured.")] = 10,
+    template: Annotated[
+        str, typer.Option("--template", "-t", help="What the sandboxes start from.")
+    ] = INTERPRETER_TEMPLATE,
+    as_json: Json = False,
+) -> None:
+    """Measure executions, prints, languages and memory, beside raw Jupyter inside the same sandbox.
+
+    \b
+    Examples:
+      ./atoll bench interpreter
+      ./atoll bench interpreter --n 30 --json
+    """
+    from atoll.cli.bench_interpreter import bench_interpreter as measure
+    from atoll.cli.settings import read_settings
+
+    measure(read_settings(), template, _positive(n, "--n"), as_json)
+
+
 def _hand_over(command: str, context: typer.Context) -> NoReturn:
     from atoll.cli.server import exec_server
 

@@ -125,15 +125,15 @@ def parse_restores(output: bytes) -> list[float]:
 
 def _cycle(client: Client, http: httpx.Client, template: str, samples: Samples, *, cold: bool) -> None:
     new = NewSandbox(template, SANDBOX_TIMEOUT, metadata={"atoll.cli": "bench"})
-    created, took = _time(lambda: client.create(new, cold=cold))
+    created, took = measure_ms(lambda: client.create(new, cold=cold))
     sandbox_id = created.sandbox.sandbox_id
     try:
         samples.add(WARM if is_warm(created, cold) else COLD, took)
         guest = Guest(client.settings, http, sandbox_id, created.sandbox.access_token)
         for measure in (FIRST, LIVING):
-            samples.add(measure, _time(lambda: _run(guest))[1])
+            samples.add(measure, measure_ms(lambda: _run(guest))[1])
     finally:
-        _, took = _time(lambda: client.kill(sandbox_id))
+        _, took = measure_ms(lambda: client.kill(sandbox_id))
         samples.add(KILL, took)
 
 
@@ -155,7 +155,7 @@ def _run(guest: Guest) -> None:
                 )
 
 
-def _time(call: Callable[[], T]) -> tuple[T, float]:
+def measure_ms(call: Callable[[], T]) -> tuple[T, float]:
     """Its value, and the milliseconds it took."""
     begin = time.perf_counter()
     value = call()

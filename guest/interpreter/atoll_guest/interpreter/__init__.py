@@ -18,6 +18,7 @@ Rooms
     identity        which sandbox this is (a clone?), the sandbox's global environment from envd
     memory          how much there is; `happenings`: what envd ended when it ran out
     charts          matplotlib Figure → chart data (pure-ish; runs inside the Python kernel)
+    figures         Plotly's and Vega-Lite's figures → chart data (pure)
     bash_kernel     a Bash kernel of ours; node_kernel: one for JavaScript and TypeScript
     python_kernel   what runs inside the Python kernel's process: launcher, formatters, output streams
 

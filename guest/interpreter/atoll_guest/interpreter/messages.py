@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
+from . import figures
 from .jupyter import Message
 
 Event = dict[str, Any]
@@ -116,6 +117,10 @@ def _result(content: Mapping[str, Any], *, is_main: bool) -> Event:
             event[FIELDS[mime]] = _field(mime, value)
         else:
             extra[mime] = value
+    if extra and "chart" not in event:
+        chart = figures.chart_in(extra)
+        if chart is not None:
+            event["chart"] = chart
     event["extra"] = extra
     display_id = (content.get("transient") or _NOTHING).get("display_id")
     if display_id:

@@ -19,6 +19,8 @@ def install(shell: Any) -> None:
     for module in ("pandas", "pandas.core.frame"):  # where the class says it is, by pandas' version
         bundles.for_type_by_name(module, "DataFrame", table_bundle)
     bundles.for_type_by_name("matplotlib.figure", "Figure", figure_bundle)
+    for version in ("v5", "v6"):
+        bundles.for_type_by_name(f"altair.vegalite.{version}.api", "TopLevelMixin", altair_bundle)
     for kind in (list, dict):
         display.formatters["application/json"].for_type(kind, json_value)
 
@@ -30,6 +32,21 @@ def table_bundle(frame: Any) -> dict[str, Any]:
 
 def figure_bundle(figure: Any) -> dict[str, Any]:
     return {"e2b/chart": chart(figure), **extras(figure)}
+
+
+def altair_bundle(chart: Any) -> Any:
+    """Altair's own bundle holds the chart as a web page only; ours adds its data."""
+    from atoll_guest.interpreter.figures import vega_chart
+
+    shown = chart._repr_mimebundle_()
+    try:
+        found = vega_chart(chart.to_dict())
+    except Exception:  # the user's chart is shown in any case
+        return shown
+    if not found:
+        return shown
+    data, metadata = cast("Any", shown if isinstance(shown, tuple) else (shown, {}))
+    return {**data, "e2b/chart": found}, metadata
 
 
 def table(frame: Any) -> dict[str, list[Any]] | None:

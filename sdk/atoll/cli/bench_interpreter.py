@@ -1,0 +1,292 @@
+"""`bench interpreter`: what an execution costs, beside raw Jupyter on the same kernel in the same sandbox."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from atoll.cli.bench import SANDBOX_TIMEOUT, Summary, measure_ms, summarise
+from atoll.cli.client import Client
+from atoll.cli.failures import Failure
+from atoll.cli.guest import Guest
+from atoll.cli.http import httpx, open_http
+from atoll.cli.interrupts import interruptible
+from atoll.cli.output import print_json, print_table
+from atoll.cli.server import ensure_server
+from atoll.cli.settings import Settings
+from atoll_wire import process
+from atoll_wire.api import NewSandbox
+from atoll_wire.executions import Failure as CodeFailure
+from atoll_wire.executions import Request, Stdout
+from atoll_wire.values import WireError, get_list, get_text, parse_object
+
+FIRST, TENTH = "first run_code", "tenth run_code"
+LIVING, JUPYTER = "run_code 1+1", "raw Jupyter 1+1"
+PRINTS, JUPYTER_PRINTS = "100,000 prints", "raw Jupyter 100,000 prints"
+IMPORT = "import numpy, pandas, matplotlib.pyplot"
+LANGUAGES = ("bash", "javascript", "typescript", "r", "java")
+_ONE = {"bash": "echo 1", "javascript": "1", "typescript": "1", "r": "1", "java": "1"}
+_PRINT = "for i in range(100_000): print(i)"
+_IMPORT = (
+    "import time\nbegin = time.perf_counter()\nimport numpy, pandas, matplotlib.pyplot\n"
+    "print((time.perf_counter() - begin) * 1000)"
+)
+_PRINT_ROUNDS = 3
+
+# Runs in the sandbox, with the template's Python. argv: how often what is measured.
+_RAW = """
+import glob, json, sys, time
+from jupyter_client import BlockingKernelClient
+for path in glob.glob("/tmp/atoll-kernel-*/connection.json"):
+    if json.load(open(path))["kernel_name"] == "python":
+        break
+client = BlockingKernelClient()
+client.load_connection_file(path)
+client.start_channels(hb=False, stdin=False)
+client.wait_for_ready(timeout=30)
+def run(code):
+    begin = time.perf_counter()
+    message = client.execute(code)
+    client.get_shell_msg(timeout=60)
+    while True:
+        got = client.get_iopub_msg(timeout=60)
+        if got["parent_header"].get("msg_id") == message and got["content"].get("execution_state") == "idle":
+            return (time.perf_counter() - begin) * 1000
+for _ in range(5):
+    run("1+1")
+times = [run(sys.argv[2]) for _ in range(int(sys.argv[1]))]
+print(json.dumps({"ms": times}))
+"""
+_START = """
+import json, sys, time, urllib.request
+body = json.dumps({"language": sys.argv[1]}).encode()
+begin = time.perf_counter()
+urllib.request.urlopen("http://localhost:49999/contexts", body, timeout=120).read()
+print(json.dumps({"ms": [(time.perf_counter() - begin) * 1000]}))
+"""
+
+
+@dataclass(slots=True)
+class Findings:
+    """Milliseconds by measure; a language's (first execution, start of its kernel); MiB by part."""
+
+    samples: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+    languages: dict[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
+    memory_mib: dict[str, float] = field(default_factory=dict[str, float])
+    missing: list[str] = field(default_factory=list[str])
+
+    def add(self, measure: str, *milliseconds: float) -> None:
+        self.samples.setdefault(measure, []).extend(milliseconds)
+
+
+def bench_interpreter(settings: Settings, template: str, n: int, as_json: bool) -> None:
+    """Raises :class:`Failure` when a step fails; a language that is not there is told, not fatal."""
+    findings = Findings()
+    with interruptible(), Client(settings) as client, open_http(settings.sandbox_url) as http:
+        ensure_server(client)
+        for _ in range(n):
+            with _fresh(client, http, template) as (sandbox_id, guest):
+                findings.memory_mib = findings.memory_mib or measure_memory(settings.home, sandbox_id)
+                _measure_fresh(guest, findings)
+        with _fresh(client, http, template) as (_, guest):
+            _measure_living(guest, findings, n)
+            for language in LANGUAGES:
+                _measure_language(guest, language, findings)
+    if not findings.memory_mib:
+        findings.missing.append("memory: only root on the server's own machine can read it")
+    _print(template, findings, as_json)
+
+
+@contextmanager
+def _fresh(client: Client, http: httpx.Client, template: str) -> Generator[tuple[str, Guest]]:
+    new = NewSandbox(template, SANDBOX_TIMEOUT * 5, metadata={"atoll.cli": "bench"})
+    created = client.create(new).sandbox
+    try:
+        yield created.sandbox_id, Guest(client.settings, http, created.sandbox_id, created.access_token)
+    finally:
+        client.kill(created.sandbox_id)
+
+
+def _measure_fresh(guest: Guest, findings: Findings) -> None:
+    times = [measure_ms(lambda: _run(guest, "1+1"))[1] for _ in range(10)]
+    findings.add(FIRST, times[0])
+    findings.add(TENTH, times[-1])
+    findings.add(IMPORT, float(_run(guest, _IMPORT)))
+
+
+def _measure_living(guest: Guest, findings: Findings, n: int) -> None:
+    """In turn with the baseline, so that both meet the same machine."""
+    for _ in range(max(2, n // 2)):
+        findings.add(LIVING, *(measure_ms(lambda: _run(guest, "1+1"))[1] for _ in range(10)))
+        findings.add(JUPYTER, *_inside(guest, _RAW, "10", "1+1"))
+    for _ in range(_PRINT_ROUNDS):
+        findings.add(PRINTS, measure_ms(lambda: _run(guest, _PRINT))[1])
+        findings.add(JUPYTER_PRINTS, *_inside(guest, _RAW, "1", _PRINT))
+
+
+def _measure_language(guest: Guest, language: str, findings: Findings) -> None:
+    try:
+        _, first = measure_ms(lambda: _run(guest, _ONE[language], language))
+    except Failure as failure:
+        findings.missing.append(f"{language}: {failure}")
+        return
+    (start,) = _inside(guest, _START, language)
+    findings.languages[language] = (first, start)
+
+
+def _run(guest: Guest, code: str, language: str | None = None) -> str:
+    """What it printed. Raises :class:`Failure` when the code fails."""
+    printed: list[str] = []
+    with closing(guest.execute(Request(code, language=language), SANDBOX_TIMEOUT)) as events:
+        for event in events:
+            if isinstance(event, CodeFailure):
+                raise Failure(
+                    f"{code!r} failed in the sandbox with {event.name}",
+                    why=event.value,
+                    hint="`./atoll setup` rebuilds a damaged template",
+                )
+            if isinstance(event, Stdout):
+                printed.append(event.text)
+    return "".join(printed)
+
+
+def _inside(guest: Guest, script: str, *arguments: str) -> list[float]:
+    """Runs a script of ours in the sandbox; the milliseconds it prints."""
+    output, errors, status = bytearray(), bytearray(), 0
+    start = process.Start("/opt/python/bin/python", ("-c", script, *arguments), cwd="/home/user")
+    with closing(guest.start(start, None, SANDBOX_TIMEOUT)) as events:
+        for event in events:
+            if isinstance(event, process.Output):
+                (output if event.stream == "stdout" else errors).extend(event.data)
+            elif isinstance(event, process.Ended):
+                status = event.exit_code
+    if status != 0:
+        raise Failure(
+            "the baseline failed in the sandbox",
+            why=errors.decode("utf-8", "replace").strip()[-500:],
+            hint="use a template with the interpreter, such as code-interpreter-v1",
+        )
+    values = get_list(parse_object(bytes(output), "the baseline"), "ms")
+    return [float(value) for value in values if isinstance(value, (int, float))]
+
+
+# --- memory
+
+
+def find_container(home: Path, sandbox_id: str) -> str | None:
+    """The name under which runsc runs the sandbox, from the node's records."""
+    for path in home.glob("run/sandboxes/*/record.json"):
+        with suppress(OSError, WireError):
+            record = parse_object(path.read_bytes(), str(path))
+            if record.get("sandbox_id") == sandbox_id:
+                return get_text(record, "name")
+    return None
+
+
+def measure_memory(home: Path, sandbox_id: str, processes: Path = Path("/proc")) -> dict[str, float]:
+    """MiB of host memory by part, each shared page divided among those that share it. {} where it cannot be
+    read. runsc's processes name the container; those of the guest are below them.
+    """
+    container = find_container(home, sandbox_id)
+    if container is None:
+        return {}
+    named = {
+        int(folder.name): _text(folder / "cmdline").replace("\0", " ")
+        for folder in processes.iterdir()
+        if folder.name.isdigit()
+    }
+    own = {pid for pid, line in named.items() if container in line and "runsc" in line.split(" ")[0]}
+    parents = {pid: _parent(processes / str(pid)) for pid in named}
+    parts: dict[str, float] = {}
+    for pid in named:
+        ancestor = pid
+        while ancestor not in own and ancestor in parents:
+            ancestor = parents[ancestor]
+        if ancestor in own:
+            share = _pss_mib(processes / str(pid))
+            part = _part(named[pid]) if pid in own else "guest processes"
+            parts[part] = round(parts.get(part, 0.0) + share, 1)
+    return parts if sum(parts.values()) else {}
+
+
+def _part(command: str) -> str:
+    return "files (gofer)" if "gofer" in command.split(" ")[0] else "kernel and guest memory (sandbox)"
+
+
+def _parent(folder: Path) -> int:
+    fields = _text(folder / "stat").rpartition(")")[2].split()
+    return int(fields[1]) if len(fields) > 1 else 0
+
+
+def _pss_mib(folder: Path) -> float:
+    for line in _text(folder / "smaps_rollup").splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""  # it has ended, or is another user's
+
+
+# --- telling
+
+
+def promises(findings: Findings) -> dict[str, float]:
+    """The numbers that are promised: differences in ms, ratios, MiB."""
+    p50 = {name: summarise(values).p50 for name, values in findings.samples.items()}
+    found = {
+        "run_code over raw Jupyter, ms (at most 3)": p50[LIVING] - p50[JUPYTER],
+        "first run_code over the tenth, times (at most 1.5)": p50[FIRST] / p50[TENTH],
+        "prints against raw Jupyter, times as fast (at least 0.5)": p50[JUPYTER_PRINTS] / p50[PRINTS],
+        "first import, ms (at most 50)": p50[IMPORT],
+    }
+    for language, (first, start) in findings.languages.items():
+        found[f"{language}: first execution over its start, times (at most 1.5)"] = first / start
+    if findings.memory_mib:
+        found["host memory of a fresh sandbox, MiB (at most 135)"] = sum(findings.memory_mib.values())
+    return {name: round(value, 2) for name, value in found.items()}
+
+
+def _print(template: str, findings: Findings, as_json: bool) -> None:
+    summaries = {name: summarise(values) for name, values in findings.samples.items()}
+    if as_json:
+        print_json(
+            {
+                "template": template,
+                "unit": "ms",
+                "measures": {name: _fields(summary) for name, summary in summaries.items()},
+                "languages": {
+                    language: {"firstExecution": round(first, 1), "kernelStart": round(start, 1)}
+                    for language, (first, start) in findings.languages.items()
+                },
+                "memoryMiB": findings.memory_mib,
+                "promises": promises(findings),
+                "missing": findings.missing,
+            }
+        )
+        return
+    rows = [
+        [name, str(s.n), *(f"{value:.1f}" for value in (s.min, s.p50, s.p95))]
+        for name, s in summaries.items()
+    ]
+    print_table((f"{template}, ms", "n", "min", "p50", "p95"), rows, numbers=True)
+    rows = [[name, f"{first:.0f}", f"{start:.0f}"] for name, (first, start) in findings.languages.items()]
+    print_table(("language, ms", "first execution", "kernel's start"), rows, numbers=True)
+    rows = [[name, f"{mib:.1f}"] for name, mib in findings.memory_mib.items()]
+    print_table(("host memory", "MiB"), rows, numbers=True)
+    print_table(
+        ("promised", "measured"), [[n, f"{v:g}"] for n, v in promises(findings).items()], numbers=True
+    )
+    for missing in findings.missing:
+        sys.stderr.write(f"atoll: not measured: {missing}\n")
+
+
+def _fields(summary: Summary) -> Mapping[str, float]:
+    return {"n": summary.n, "min": summary.min, "p50": summary.p50, "p95": summary.p95}

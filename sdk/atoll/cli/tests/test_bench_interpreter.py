@@ -1,0 +1,85 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from atoll.cli.bench_interpreter import (
+    FIRST,
+    IMPORT,
+    JUPYTER,
+    JUPYTER_PRINTS,
+    LIVING,
+    PRINTS,
+    TENTH,
+    Findings,
+    measure_memory,
+    promises,
+)
+from atoll_wire.executions import Failure, Stdout
+from atoll_wire.process import Ended, Output, Started
+
+from .conftest import SANDBOX_ID, Command, Double
+
+
+def test_it_measures_everything_and_prints_what_is_promised(server: Double, atoll: Command) -> None:
+    server.says(Stdout("12.5"))
+    server.process_says(Started(7), Output("stdout", b'{"ms": [4]}'), Ended(0, True, "exit status 0"))
+    document = json.loads(atoll("bench", "interpreter", "--n", "2", "--json").out)
+    counts = {name: summary["n"] for name, summary in document["measures"].items()}
+    assert counts[FIRST] == counts[TENTH] == counts[IMPORT] == 2
+    assert counts[LIVING] == 20
+    assert document["measures"][IMPORT]["p50"] == 12.5
+    assert document["measures"][JUPYTER]["p50"] == 4
+    assert set(document["languages"]) == {"bash", "javascript", "typescript", "r", "java"}
+    assert document["languages"]["r"]["kernelStart"] == 4
+    assert any(line.startswith("memory") for line in document["missing"])
+
+
+def test_code_that_fails_is_told(server: Double, atoll: Command) -> None:
+    server.process_says(Ended(1, True, "exit status 1"))
+    server.says(Failure("NameError", "no", ""))
+    ended = atoll("bench", "interpreter", "--n", "1")
+    assert ended.code == 1
+    assert "NameError" in ended.err
+
+
+def test_the_promises_are_differences_and_ratios() -> None:
+    findings = Findings(languages={"r": (300.0, 200.0)}, memory_mib={"a": 60.0, "b": 5.0})
+    for name, value in (
+        (LIVING, 5),
+        (JUPYTER, 3),
+        (FIRST, 6),
+        (TENTH, 4),
+        (PRINTS, 400),
+        (JUPYTER_PRINTS, 300),
+    ):
+        findings.add(name, float(value))
+    findings.add(IMPORT, 4.0)
+    assert list(promises(findings).values()) == [2, 1.5, 0.75, 4, 1.5, 65]
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Path:
+    """A sandbox of container 0a-1: sentry 10 with a guest process 12, gofer 11; 13 is another's."""
+    record = tmp_path / "run/sandboxes/0a-1/record.json"
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps({"name": "0a-1", "sandbox_id": SANDBOX_ID}))
+    rows = [
+        (10, 1, "runsc-sandbox --x 0a-1"),
+        (11, 1, "runsc-gofer 0a-1"),
+        (12, 10, ""),
+        (13, 1, "runsc-sandbox 0b"),
+    ]
+    for pid, parent, command in rows:
+        folder = tmp_path / "proc" / str(pid)
+        folder.mkdir(parents=True)
+        (folder / "cmdline").write_text(command.replace(" ", "\0"))
+        (folder / "stat").write_text(f"{pid} (a) b) S {parent} 1")
+        (folder / "smaps_rollup").write_text(f"head\nPss: {pid * 1024} kB\n")
+    return tmp_path / "proc"
+
+
+def test_memory_is_that_of_the_sandboxes_own_processes(tmp_path: Path, processes: Path) -> None:
+    parts = measure_memory(tmp_path, SANDBOX_ID, processes)
+    assert parts == {"kernel and guest memory (sandbox)": 10, "files (gofer)": 11, "guest processes": 12}
+    assert measure_memory(tmp_path, "another", processes) == {}
