@@ -48,6 +48,8 @@ class FakeRuntime:
         self.fail: Counter[str] = Counter()
         """Verb → how many of its next calls fail."""
         self.calls: list[str] = []
+        self.sizes: dict[str, int] = {}
+        """Container → bytes its checkpoint takes; nothing, where it is not told."""
         self._host_key = host_key
 
     async def sha256(self) -> str:
@@ -83,6 +85,10 @@ class FakeRuntime:
             (directory / file).write_text(repr(container.spec.args))
         if not keep_running:
             await self._end(container, "")
+
+    async def measure(self, name: str) -> int:
+        self._enter("measure")
+        return self.sizes.get(name, 0)
 
     async def freeze(self, name: str) -> None:
         self._enter("freeze")
