@@ -122,6 +122,16 @@ async def build_house(
     return House(config, clock, store, machine, routes, templates, keys, sandboxes, team, key)
 
 
+@pytest.fixture(name="build_house")
+def build_house_fixture() -> Callable[..., Awaitable[House]]:
+    return build_house
+
+
+@pytest.fixture
+def clock_type() -> type[FakeClock]:
+    return FakeClock
+
+
 @pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()
