@@ -60,6 +60,8 @@ class Config:
     ``None``: the host's resolvers and the package indexes the host is set up for. ``ATOLL_ALLOW_EGRESS``."""
     pool_size: int = 1
     """Restored sandboxes that wait, per template; ``ATOLL_POOL``."""
+    blank_size: int = 2
+    """Created sandboxes that wait for a snapshot, per template; ``ATOLL_BLANKS``."""
     resident_memory_mib: int | None = None
     """Memory that paused sandboxes may stay in, so that they come back at once; ``None``: a quarter of the
     machine's. ``ATOLL_RESIDENT_MEMORY``."""
@@ -90,6 +92,7 @@ def read_config(environ: Mapping[str, str]) -> Config:
         network=_network(environ, default.network),
         allow_egress=None if egress is None else tuple(x.strip() for x in egress.split(",") if x.strip()),
         pool_size=_number(environ, "ATOLL_POOL", default.pool_size, 0, 1000),
+        blank_size=_number(environ, "ATOLL_BLANKS", default.blank_size, 0, 1000),
         resident_memory_mib=_number(environ, "ATOLL_RESIDENT_MEMORY", -1, 0, 10**9)
         if environ.get("ATOLL_RESIDENT_MEMORY")
         else None,

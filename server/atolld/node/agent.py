@@ -17,9 +17,10 @@ from pathlib import Path
 
 from atoll_wire import process
 from atolld.config import Config
-from atolld.model.errors import AtollError, GuestUnresponsive, NotFound
+from atolld.model.errors import AtollError, GuestUnresponsive, HostError, NotFound
 from atolld.model.sandbox import EndReason, Identity, Resources, SandboxId
 from atolld.model.template import Build
+from atolld.node.blanks import Blanks
 from atolld.node.captures import Captures, Target
 from atolld.node.guest import GuestClient, init_body
 from atolld.node.launcher import Launcher, Run, Stopwatch
@@ -95,6 +96,8 @@ class Node:
         self._blocked: set[Kind] = set()
         self._refill_wanted = asyncio.Event()
         self._refiller: asyncio.Task[None] | None = None
+        self._blanks = Blanks(self._launcher)
+        self._blank_size = config.blank_size
         self._resident_memory_mib = config.resident_memory_mib
         self._roots = config.home / "roots"
         self._snapshots = SnapshotFiles(config.home)
@@ -126,7 +129,8 @@ class Node:
         for watch in self._watches.values():
             watch.cancel()
         self._watches.clear()
-        for run in [*(run for _, run in self._waiting), *(run for _, run, _ in self._residents.values())]:
+        waiting = [*(run for _, run in self._waiting), *self._blanks.take_all()]
+        for run in [*waiting, *(run for _, run, _ in self._residents.values())]:
             self._unwind_soon(run)
         self._waiting.clear()
         self._residents.clear()
@@ -227,6 +231,10 @@ class Node:
         for sandbox_id in plan_evictions(residents, budget, available, reserve_mib(total), time.monotonic()):
             await self._evict(sandbox_id)
 
+    def blank_count(self) -> int:
+        """How many created ones wait for a snapshot."""
+        return len(self._blanks)
+
     def resident_count(self) -> int:
         """How many paused sandboxes are still in memory."""
         return len(self._residents)
@@ -251,6 +259,12 @@ class Node:
         self._targets = {
             Kind(build.manifest.build_id, resources): (build, count) for build, resources, count in builds
         }
+        self._blanks.aim(
+            {
+                (build.root_path, kind.resources): self._blank_size
+                for kind, (build, _) in self._targets.items()
+            }
+        )
         self._blocked.clear()
         self._refill_wanted.set()
 
@@ -275,9 +289,19 @@ class Node:
 
     # -- starting ------------------------------------------------------------------------------------------
 
-    async def _restore(self, build: Build, resources: Resources) -> Run:
+    async def _restore(self, build: Build, resources: Resources, *, may_fill: bool = True) -> Run:
         await self._verify().verify(build)
         await self._make_room(build)
+        blank = self._blanks.take(build.root_path, resources) if may_fill else None
+        if blank is not None:
+            self._refill_wanted.set()
+            try:
+                return await self._launch(self._launcher.restore(build, resources, self._surroundings, blank))
+            except (HostError, GuestUnresponsive) as error:
+                _log.warning("a waiting blank was no good, another is made: %s", error)
+            except BaseException:
+                await self._unwind(blank)  # nothing left to do, unless it was cancelled before it began
+                raise
         try:
             return await self._launch(self._launcher.restore(build, resources, self._surroundings))
         except GuestUnresponsive as error:
@@ -493,14 +517,27 @@ class Node:
                 run = self._take(kind)
                 if run is not None:
                     await self._unwind(run)
-            if not plan.make:
+            if plan.make:
+                await self._make_warm(plan.make[0])
+            elif not await self._make_blank():
                 return
-            await self._make_warm(plan.make[0])
+
+    async def _make_blank(self) -> bool:
+        """Whether one was made: there may be more to make."""
+        try:
+            made, dropped = await self._blanks.refill()
+        except AtollError as error:
+            _log.warning("no blank can be kept ahead: %s", error)
+            asyncio.get_running_loop().call_later(_RETRY_POOL, self._refill_wanted.set)
+            return False
+        for run in dropped:
+            await self._unwind(run)
+        return made
 
     async def _make_warm(self, kind: Kind) -> None:
         build, _ = self._targets[kind]
         try:
-            run = await self._restore(build, kind.resources)
+            run = await self._restore(build, kind.resources, may_fill=False)
             await self._make_ready(run)
         except AtollError as error:
             _log.warning("template %s cannot be kept warm: %s", build.manifest.name, error)

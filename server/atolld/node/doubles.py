@@ -10,6 +10,7 @@ import shutil
 import socket
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ class FakeMachine:
         look_around: Callable[[], Surroundings] = Surroundings,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        self.config = Config(home=home, **(settings or {}))
+        self.config = replace(Config(home=home, blank_size=0), **(settings or {}))
         key = Ed25519PrivateKey.generate()
         self.runtime = runtime or FakeRuntime(key.public_key())
         self.slots = LoopbackSlots(home)

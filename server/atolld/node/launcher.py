@@ -9,12 +9,12 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from atolld.model.errors import HostError
+from atolld.model.errors import CapacityUnavailable, HostError
 from atolld.model.sandbox import Resources, SandboxId
 from atolld.model.template import Build
 from atolld.node.guest import GuestClient, GuestConnection
@@ -29,6 +29,8 @@ from atolld.node.verify import damaged
 _log = logging.getLogger(__name__)
 _DIGEST_FILE = "surroundings"
 """Beside a snapshot's images: the digest of what this host had passed on when it was taken."""
+LONGEST_QUEUE = 256
+"""Starts that may wait for their turn."""
 _PROBE_TIMEOUT = 15.0
 """Seconds a fresh daemon may take to answer; it is milliseconds when all is well."""
 
@@ -50,6 +52,7 @@ class Run:
     build: Build | None = None
     """What it was restored from; ``None`` while a template is being built."""
     frozen: bool = False
+    spec: ContainerSpec | None = None
 
     @property
     def record(self) -> Record:
@@ -91,13 +94,30 @@ class Launcher:
         self._slots = slots
         # More side by side would only make each of them slower, and time out.
         self._gate = asyncio.Semaphore(2 * (os.cpu_count() or 1))
+        self._queue = 0
 
-    async def restore(self, build: Build, resources: Resources, surroundings: Surroundings) -> Run:
-        """A run of the build's snapshot, probed, with this host's resolver and certificates."""
+    async def make_blank(self, root_path: Path, resources: Resources) -> Run:
+        """A run without processes, for :meth:`restore` to fill."""
+        async with self._place(), AsyncExitStack() as stack:
+            run, _ = await self._create(stack, root_path, resources, {}, Stopwatch())
+            run.stack = stack.pop_all()
+        return run
+
+    async def restore(
+        self, build: Build, resources: Resources, surroundings: Surroundings, blank: Run | None = None
+    ) -> Run:
+        """A run of the build's snapshot, probed, with this host's resolver and certificates; in ``blank``
+        when given, which is unwound when that fails."""
         watch = Stopwatch()
-        async with self._gate, AsyncExitStack() as stack:
+        async with self._place(), AsyncExitStack() as stack:
             watch.mark("queue")
-            run, spec = await self._create(stack, build.root_path, resources, {}, watch)
+            if blank is None or blank.spec is None:
+                run, spec = await self._create(stack, build.root_path, resources, {}, watch)
+            else:
+                run, spec = blank, blank.spec
+                await stack.enter_async_context(blank.stack)
+                run.stack, run.timings_ms = stack, watch.timings_ms
+                run.timings_ms["blank"] = 1.0
             run.build = build
             write_build(run.slot.directory, build)
             try:
@@ -121,7 +141,7 @@ class Launcher:
     ) -> Run:
         """A run of a bare root image: only the daemon lives in it."""
         watch = Stopwatch()
-        async with self._gate, AsyncExitStack() as stack:
+        async with self._place(), AsyncExitStack() as stack:
             watch.mark("queue")
             run, spec = await self._create(stack, root_path, resources, envs, watch)
             await self._runtime.start(spec)
@@ -187,7 +207,26 @@ class Launcher:
         await self._runtime.create(spec)
         await self._slots.give_headroom(slot, resources)
         watch.mark("create")
+        run.spec = spec
         return run, spec
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncGenerator[None]:
+        """One of the places at the gate. Raises ``CapacityUnavailable`` when too many wait for one already:
+        better told at once than timed out."""
+        if self._queue >= LONGEST_QUEUE:
+            raise CapacityUnavailable(
+                f"Failed to place sandbox: {self._queue} others are waiting to start; try again in a moment"
+            )
+        self._queue += 1
+        try:
+            await self._gate.acquire()
+        finally:
+            self._queue -= 1
+        try:
+            yield
+        finally:
+            self._gate.release()
 
     def _container_spec(
         self, slot: Slot, root_path: Path, resources: Resources, envs: Mapping[str, str]

@@ -162,18 +162,24 @@ async def test_one_of_two_pauses_wins(house: Any) -> None:
 
 async def test_a_connect_during_a_pause_waits_for_it_and_resumes(house: Any) -> None:
     sandbox_id = await house.create()
+    house.machine.runtime.may_checkpoint.clear()
     pausing = asyncio.create_task(house.sandboxes.pause(house.team, sandbox_id))
     await _until_it_moves(house, sandbox_id)
-    record, timings = await house.sandboxes.connect(house.team, sandbox_id, 100)
+    connecting = asyncio.create_task(house.sandboxes.connect(house.team, sandbox_id, 100))
+    await asyncio.sleep(0)
+    house.machine.runtime.may_checkpoint.set()
+    record, timings = await connecting
     await pausing
     assert (record.state, timings is not None) == (State.RUNNING, True)
 
 
 async def test_a_kill_during_a_pause_wins(house: Any) -> None:
     sandbox_id = await house.create()
+    house.machine.runtime.may_checkpoint.clear()
     pausing = asyncio.create_task(house.sandboxes.pause(house.team, sandbox_id))
     await _until_it_moves(house, sandbox_id)
     await house.sandboxes.kill(house.team, sandbox_id)
+    house.machine.runtime.may_checkpoint.set()
     with pytest.raises(Conflict):
         await pausing
     await house.settled()

@@ -48,6 +48,9 @@ class FakeRuntime:
         self.fail: Counter[str] = Counter()
         """Verb → how many of its next calls fail."""
         self.calls: list[str] = []
+        self.may_checkpoint = asyncio.Event()
+        """Cleared, every checkpoint waits."""
+        self.may_checkpoint.set()
         self.sizes: dict[str, int] = {}
         """Container → bytes its checkpoint takes; nothing, where it is not told."""
         self._host_key = host_key
@@ -80,6 +83,7 @@ class FakeRuntime:
 
     async def checkpoint(self, name: str, directory: Path, *, keep_running: bool) -> None:
         self._enter("checkpoint")
+        await self.may_checkpoint.wait()
         container = self._get(name)
         for file in CHECKPOINT_FILES:
             (directory / file).write_text(repr(container.spec.args))
