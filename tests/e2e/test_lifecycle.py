@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import random
+import threading
 import time
 import uuid
 
@@ -210,3 +215,51 @@ def test_what_sleeps_outlives_a_server_that_is_killed(atoll: ServerProcess) -> N
     finally:
         asleep.kill()
         awake.kill()
+
+
+def test_a_server_killed_at_any_moment_loses_and_doubles_nothing(atoll: ServerProcess) -> None:
+    """Kills it while sandboxes are created, paused, forked and resumed; ATOLL_KILLS says how often."""
+    chance = random.Random(7)
+    alive = [Sandbox.create(timeout=600) for _ in range(2)]
+    for it in alive:
+        it.run_code(f"mine = '{it.sandbox_id}'")
+    try:
+        for _ in range(int(os.environ.get("ATOLL_KILLS", "5"))):
+            busy = [threading.Thread(target=_bother, args=(it.sandbox_id, chance.random())) for it in alive]
+            for thread in busy:
+                thread.start()
+            time.sleep(chance.random())
+            atoll.kill()
+            atoll.start()
+            for thread in busy:
+                thread.join()
+            for it in alive:
+                assert len(states(it)) == 1
+                assert it.connect(timeout=600).run_code("mine").text == it.sandbox_id
+    finally:
+        left = {it.sandbox_id for it in alive}
+        pages = BaseSandbox.list()
+        while pages.has_next:
+            left |= {entry.sandbox_id for entry in pages.next_items()}
+        for sandbox_id in left:
+            Sandbox.kill(sandbox_id)
+    deadline = time.monotonic() + 20
+    while (slots := [*(atoll.home / "run/sandboxes").iterdir()]) and time.monotonic() < deadline:
+        waiting = [it for it in slots if json.loads((it / "record.json").read_text())["sandbox_id"] is None]
+        if waiting == slots:
+            break
+        time.sleep(0.1)
+    assert not [it for it in slots if json.loads((it / "record.json").read_text())["sandbox_id"]]
+    assert not [*(atoll.home / "snapshots").glob("*")]
+
+
+def _bother(sandbox_id: str, chance: float) -> None:
+    """One call that may be cut off at any point."""
+    calls = (
+        lambda: Sandbox.pause(sandbox_id, request_timeout=20),
+        lambda: Sandbox.fork(sandbox_id, count=2, timeout=20, request_timeout=20),
+        lambda: (Sandbox.pause(sandbox_id), Sandbox.connect(sandbox_id, timeout=600, request_timeout=20)),
+        lambda: BaseSandbox.create(timeout=15, request_timeout=20),
+    )
+    with contextlib.suppress(Exception):  # whatever the killed server left unsaid
+        calls[int(chance * len(calls))]()

@@ -52,7 +52,7 @@ class Copies:
             most = min(MOST_FORKS, self._config.max_sandboxes - 1)
             raise InvalidRequest(f"Invalid count {count}: it is a number from 1 to {most}")
         name = source.alias or source.template_id
-        build = await self._capture(source, Target(new_snapshot_id(), source.template_id, name))
+        build = await self._capture(source, Target(new_snapshot_id(), source.template_id, name, keep=False))
         try:
             started = await asyncio.gather(
                 *(self._start_fork(source, build, timeout) for _ in range(count)), return_exceptions=True

@@ -31,6 +31,8 @@ class Target:
     snapshot_id: str
     template_id: str
     name: str
+    keep: bool = True
+    """``False``: it is restored at once and never after a crash, so it need not be safe on the disk."""
 
 
 class Captures:
@@ -106,7 +108,12 @@ class Captures:
     async def _seal(self, run: Run, target: Target) -> Build:
         assert run.build is not None
         return await asyncio.to_thread(
-            self._files.seal, target.snapshot_id, run.build.manifest, target.template_id, target.name
+            self._files.seal,
+            target.snapshot_id,
+            run.build.manifest,
+            target.template_id,
+            target.name,
+            safe=target.keep,
         )
 
 

@@ -62,27 +62,33 @@ class SnapshotFiles:
         """Where the files lie until the snapshot is sealed."""
         return self._directory / f"{snapshot_id}{_UNFINISHED}" / "snapshot"
 
-    def seal(self, snapshot_id: str, base: Manifest, template_id: str, name: str) -> Build:
+    def seal(
+        self, snapshot_id: str, base: Manifest, template_id: str, name: str, *, safe: bool = True
+    ) -> Build:
         """Flushes and hashes what :meth:`begin`'s directory holds, and gives it its name.
 
-        ``base``: the build the sandbox was made of. Raises :class:`HostError`; nothing is left then.
+        ``base``: the build the sandbox was made of. ``safe`` is false for one that this server restores at
+        once: it is neither flushed nor hashed. Raises :class:`HostError`; nothing is left then.
         """
         work, final = self._directory / f"{snapshot_id}{_UNFINISHED}", self._directory / snapshot_id
         try:
             files = work / "snapshot"
-            flush(files)
+            if safe:
+                flush(files)
             manifest = replace(
                 base,
                 template_id=template_id,
                 build_id=snapshot_id,
                 name=name,
                 created_at=datetime.now(UTC).isoformat(),
-                snapshot={path.name: _vouch(path) for path in sorted(files.iterdir())},
+                snapshot={path.name: _vouch(path, hashed=safe) for path in sorted(files.iterdir())},
             )
             (work / MANIFEST_FILE).write_text(encode_manifest(manifest))
-            flush(work)
+            if safe:
+                flush(work)
             work.rename(final)
-            _flush_directory(self._directory)
+            if safe:
+                _flush_directory(self._directory)
         except OSError as error:
             shutil.rmtree(work, ignore_errors=True)
             raise HostError(
@@ -128,8 +134,8 @@ def _opened(path: Path, flags: int) -> Generator[int]:
         os.close(descriptor)
 
 
-def _vouch(path: Path) -> StoredFile:
-    return StoredFile(path.stat().st_size, hash_file(path))
+def _vouch(path: Path, *, hashed: bool) -> StoredFile:
+    return StoredFile(path.stat().st_size, hash_file(path) if hashed else "")
 
 
 def _is_id(path: Path) -> bool:

@@ -162,7 +162,7 @@ class Lives(RuleBasedStateMachine):
             assert (row.snapshot_id is not None and row.state is State.PAUSED) == (
                 row.paused_at is not None and row.state is State.PAUSED
             )
-            if row.state is State.PAUSED:
+            if row.state is State.PAUSED and row.snapshot_id is not None:
                 held.add(row.snapshot_id)
         assert held == await house.machine.node.snapshots()
         assert len(house.machine.slots.leased) == len(running) + house.machine.node.resident_count()
