@@ -110,7 +110,7 @@ async def build_house(
     build = fake_build(home)
     (build.directory / "manifest.json").write_text(encode_manifest(build.manifest))
     await register_build(store, build.manifest)
-    machine = machine or FakeMachine(home)
+    machine = machine or FakeMachine(home, settings=settings)
     config = replace(machine.config, **{"pool_size": 0, **settings})  # type: ignore[arg-type]
     routes, templates, keys = Routes(), Templates(store, home), Keys(store, clock.ticks)
     sandboxes = Sandboxes(
@@ -120,6 +120,16 @@ async def build_house(
     await sandboxes.open()
     team = await keys.authenticate(key)
     return House(config, clock, store, machine, routes, templates, keys, sandboxes, team, key)
+
+
+@pytest.fixture(name="build_house")
+def build_house_fixture() -> Callable[..., Awaitable[House]]:
+    return build_house
+
+
+@pytest.fixture
+def clock_type() -> type[FakeClock]:
+    return FakeClock
 
 
 @pytest.fixture

@@ -60,6 +60,13 @@ class Config:
     ``None``: the host's resolvers and the package indexes the host is set up for. ``ATOLL_ALLOW_EGRESS``."""
     pool_size: int = 1
     """Restored sandboxes that wait, per template; ``ATOLL_POOL``."""
+    blank_size: int = 2
+    """Created sandboxes that wait for a snapshot, per template; ``ATOLL_BLANKS``."""
+    resident_memory_mib: int | None = None
+    """Memory that paused sandboxes may stay in, so that they come back at once; ``None``: a quarter of the
+    machine's. ``ATOLL_RESIDENT_MEMORY``."""
+    paused_days: int = 30
+    """How long a paused sandbox is kept; ``ATOLL_PAUSED_DAYS``."""
     max_timeout: int = 24 * 3600
     """Longest life of a sandbox, seconds; ``ATOLL_MAX_TIMEOUT``."""
     max_sandboxes: int = 1000
@@ -85,6 +92,11 @@ def read_config(environ: Mapping[str, str]) -> Config:
         network=_network(environ, default.network),
         allow_egress=None if egress is None else tuple(x.strip() for x in egress.split(",") if x.strip()),
         pool_size=_number(environ, "ATOLL_POOL", default.pool_size, 0, 1000),
+        blank_size=_number(environ, "ATOLL_BLANKS", default.blank_size, 0, 1000),
+        resident_memory_mib=_number(environ, "ATOLL_RESIDENT_MEMORY", -1, 0, 10**9)
+        if environ.get("ATOLL_RESIDENT_MEMORY")
+        else None,
+        paused_days=_number(environ, "ATOLL_PAUSED_DAYS", default.paused_days, 1, 36500),
         max_timeout=_number(environ, "ATOLL_MAX_TIMEOUT", default.max_timeout, 1, 10**9),
         max_sandboxes=_number(environ, "ATOLL_MAX_SANDBOXES", default.max_sandboxes, 1, 10**6),
         tls=_tls(environ, port),

@@ -23,10 +23,23 @@ SANDBOXES_STARTED = Counter(
 SANDBOXES_ENDED = Counter(
     "atolld_control_sandbox_ended", "Sandboxes that ended, by reason.", ["reason"], registry=REGISTRY
 )
+_SECONDS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5, 10, 30)
 START_SECONDS = Histogram(
     "atolld_control_sandbox_start_seconds",
     "From the request to a sandbox that answers.",
-    buckets=(0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5, 10, 30),
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+PAUSE_SECONDS = Histogram(
+    "atolld_control_sandbox_pause_seconds",
+    "From the request to a state that is safe on the disk.",
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+RESUME_SECONDS = Histogram(
+    "atolld_control_sandbox_resume_seconds",
+    "From the request to a sandbox that answers again.",
+    buckets=_SECONDS,
     registry=REGISTRY,
 )
 SANDBOXES_RUNNING = Gauge("atolld_control_sandbox_running", "Sandboxes with a route.", registry=REGISTRY)

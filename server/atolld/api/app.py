@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from atolld.api.answers import HANDLERS, nothing
 from atolld.api.edges import BodyLimit, RawPath
 from atolld.api.sandboxes import SandboxRoutes
+from atolld.api.snapshots import SnapshotRoutes
 from atolld.control.keys import Keys
 from atolld.control.sandboxes import Sandboxes
 from atolld.control.templates import Templates
@@ -65,6 +66,7 @@ def build_app(
             Route("/health", _health, methods=["GET"]),
             Route("/metrics", _Metrics(keys).get, methods=["GET"]),
             *SandboxRoutes(sandboxes, templates, keys, domain, https_domain).routes(),
+            *SnapshotRoutes(sandboxes, keys).routes(),
         ],
         exception_handlers={kind: HANDLERS[kind] for kind in HANDLERS if kind is not Exception},
         middleware=[

@@ -13,9 +13,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import unquote
 
+from atolld.api.schema import SNAPSHOT_SOURCE
 from atolld.model.errors import InvalidRequest
+from atolld.model.names import parse_template_reference
 from atolld.model.records import Cursor
 from atolld.model.sandbox import ASLEEP, UP, SandboxId, State, parse_sandbox_id
+from atolld.model.team import TeamId
+from atolld.store.snapshots import SnapshotFilter, SnapshotRow
 
 _MOST_PER_PAGE = 100
 _SHOWN_AS = {"running": UP, "paused": ASLEEP}
@@ -70,6 +74,36 @@ def parse_cursor(token: str, *, ascending: bool) -> Cursor:
     if parsed is None or moment.tzinfo is None or order != (["asc"] if ascending else []):
         raise InvalidRequest("Invalid nextToken: use the one of the last answer, with the same order")
     return Cursor(moment, SandboxId(parsed))
+
+
+def parse_snapshot_query(query: Mapping[str, str], team_id: TeamId) -> SnapshotFilter:
+    """``GET /snapshots``. Raises :class:`InvalidRequest`, naming the parameter."""
+    name = query.get("name")
+    reference = parse_template_reference(name) if name else None
+    token = query.get("nextToken")
+    return SnapshotFilter(
+        team_id,
+        source=query.get(SNAPSHOT_SOURCE) or None,
+        name=None if reference is None else reference.name,
+        tag=reference.tag if reference is not None and name and ":" in name else None,
+        limit=_parse_limit(query.get("limit")),
+        after=_parse_snapshot_cursor(token) if token else None,
+    )
+
+
+def encode_snapshot_cursor(row: SnapshotRow) -> str:
+    return base64.urlsafe_b64encode(f"{row.created_at.isoformat()}__{row.build_id}".encode()).decode()
+
+
+def _parse_snapshot_cursor(token: str) -> tuple[datetime, str]:
+    try:
+        created_at, build_id = base64.urlsafe_b64decode(token).decode().split("__")
+        moment = datetime.fromisoformat(created_at)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidRequest("Invalid nextToken: use the one of the last answer") from error
+    if moment.tzinfo is None:
+        raise InvalidRequest("Invalid nextToken: use the one of the last answer")
+    return moment, build_id
 
 
 def _parse_states(text: str | None) -> frozenset[State]:

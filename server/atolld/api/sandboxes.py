@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal, TypeVar
 from urllib.parse import unquote
@@ -15,13 +17,19 @@ from atolld.api.answers import answer, nothing
 from atolld.api.queries import ListQuery, encode_cursor, parse_list_query, parse_metadata_filter
 from atolld.api.schema import (
     CONNECT_TIMEOUT,
+    V1_TIMEOUT,
     ConnectBody,
+    ForkBody,
     NewSandboxBody,
+    PauseBody,
     RefreshBody,
+    SnapshotBody,
     TimeoutBody,
     encode_detail,
+    encode_fork,
     encode_listed,
     encode_sandbox,
+    encode_snapshot,
     parse_new_sandbox,
 )
 from atolld.control.keys import Keys
@@ -35,6 +43,7 @@ from atolld.model.team import Team
 
 _T = TypeVar("_T")
 _LONGEST_REFRESH = 3600
+_KEY = re.compile(r"[a-z0-9-]{1,255}")
 _START_HEADER = "Atoll-Start"
 """``cold`` on a create: restore a sandbox even when a warm one waits."""
 
@@ -64,6 +73,10 @@ class SandboxRoutes:
             Route("/sandboxes/{sandbox_id}", self.kill, methods=["DELETE"]),
             Route("/sandboxes/{sandbox_id}/connect", self.connect, methods=["POST"]),
             Route("/v2/sandboxes/{sandbox_id}/connect", self.connect, methods=["POST"]),
+            Route("/sandboxes/{sandbox_id}/resume", self.resume, methods=["POST"]),
+            Route("/sandboxes/{sandbox_id}/pause", self.pause, methods=["POST"]),
+            Route("/sandboxes/{sandbox_id}/fork", self.fork, methods=["POST"]),
+            Route("/sandboxes/{sandbox_id}/snapshots", self.snapshot, methods=["POST"]),
             Route("/sandboxes/{sandbox_id}/timeout", self.set_timeout, methods=["POST"]),
             Route("/sandboxes/{sandbox_id}/refreshes", self.refresh, methods=["POST"]),
         ]
@@ -85,16 +98,52 @@ class SandboxRoutes:
         wanted = parse_new_sandbox(await _body(request, NewSandboxBody), version=version)
         if request.headers.get(_START_HEADER) == "cold":
             wanted = replace(wanted, may_claim=False)
+        wanted = replace(wanted, key=_idempotency_key(request))
         created = await self._sandboxes.create(team, wanted)
-        timing = ", ".join(f"{name};dur={ms:.2f}" for name, ms in created.timings_ms.items())
-        return answer(encode_sandbox(created.record, self._domain(request)), 201, {"Server-Timing": timing})
+        body = encode_sandbox(created.record, self._domain(request))
+        return answer(body, 201, _server_timing(created.timings_ms))
 
     async def connect(self, request: Request) -> Response:
         team = await self._team(request)
         body = await _body(request, ConnectBody)
+        _refuse_without_memory(body.memory)
         timeout = CONNECT_TIMEOUT if body.timeout is None else body.timeout
-        record = await self._sandboxes.connect(team, _sandbox_id(request), timeout)
-        return answer(encode_sandbox(record, self._domain(request)))
+        record, timings_ms = await self._sandboxes.connect(team, _sandbox_id(request), timeout)
+        encoded = encode_sandbox(record, self._domain(request))
+        if timings_ms is None:
+            return answer(encoded)
+        return answer(encoded, 201, _server_timing(timings_ms))
+
+    async def resume(self, request: Request) -> Response:
+        team = await self._team(request)
+        body = await _body(request, ConnectBody)
+        timeout = V1_TIMEOUT if body.timeout is None else body.timeout
+        record, timings_ms = await self._sandboxes.resume(team, _sandbox_id(request), timeout)
+        return answer(encode_sandbox(record, self._domain(request)), 201, _server_timing(timings_ms or {}))
+
+    async def pause(self, request: Request) -> Response:
+        team = await self._team(request)
+        body = await _body(request, PauseBody)
+        _refuse_without_memory(body.memory)
+        await self._sandboxes.pause(
+            team, _sandbox_id(request), must_be_healthy=body.require_healthy_guest is True
+        )
+        return nothing()
+
+    async def fork(self, request: Request) -> Response:
+        team = await self._team(request)
+        body = await _body(request, ForkBody)
+        count = 1 if body.count is None else body.count
+        timeout = V1_TIMEOUT if body.timeout is None else body.timeout
+        outcomes = await self._sandboxes.fork(team, _sandbox_id(request), count, timeout)
+        return answer([encode_fork(outcome, self._domain(request)) for outcome in outcomes], 201)
+
+    async def snapshot(self, request: Request) -> Response:
+        team = await self._team(request)
+        body = await _body(request, SnapshotBody)
+        _refuse_without_memory(body.memory)
+        row = await self._sandboxes.snapshot(team, _sandbox_id(request), body.name or None)
+        return answer(encode_snapshot(row, team), 201)
 
     async def get(self, request: Request) -> Response:
         team = await self._team(request)
@@ -169,6 +218,24 @@ def _sandbox_id(request: Request) -> SandboxId:
     if sandbox_id is None:
         raise InvalidRequest("Invalid sandbox ID")
     return sandbox_id
+
+
+def _idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not _KEY.fullmatch(key):
+        raise InvalidRequest('Invalid Idempotency-Key: it is 1 to 255 of "a" to "z", "0" to "9" and "-"')
+    return key
+
+
+def _server_timing(timings_ms: Mapping[str, float]) -> dict[str, str]:
+    """Where the time went, for whoever looks; no header where nothing was measured."""
+    timing = ", ".join(f"{name};dur={ms:.2f}" for name, ms in timings_ms.items())
+    return {"Server-Timing": timing} if timing else {}
+
+
+def _refuse_without_memory(memory: bool | None) -> None:
+    if memory is False:
+        raise InvalidRequest("This server keeps memory and files together: leave memory out")
 
 
 async def _body(request: Request, kind: type[_T]) -> _T:

@@ -13,12 +13,17 @@ import msgspec
 from msgspec import UNSET, UnsetType, field
 
 from atolld.control.sandboxes import NewSandbox
-from atolld.model.errors import InvalidRequest
+from atolld.model.errors import AtollError, InvalidRequest
 from atolld.model.records import SandboxRecord
 from atolld.model.sandbox import ASLEEP
+from atolld.model.team import Team
+from atolld.store.snapshots import SnapshotRow
 
 CLIENT_ID = "atoll"
 """A relic of the wire: once part of sandbox ids, now the same for all."""
+
+SNAPSHOT_SOURCE = "sandboxID"
+"""Query parameter of the list of snapshots."""
 
 V1_TIMEOUT = 15
 V2_TIMEOUT = 300
@@ -52,6 +57,22 @@ class NewSandboxBody(msgspec.Struct):
 
 class ConnectBody(msgspec.Struct):
     timeout: int | None = None
+    memory: bool | None = None
+
+
+class PauseBody(msgspec.Struct):
+    memory: bool | None = None
+    require_healthy_guest: bool | None = field(name="requireHealthyGuest", default=None)
+
+
+class ForkBody(msgspec.Struct):
+    timeout: int | None = None
+    count: int | None = None
+
+
+class SnapshotBody(msgspec.Struct):
+    name: str | None = None
+    memory: bool | None = None
 
 
 class TimeoutBody(msgspec.Struct):
@@ -60,6 +81,14 @@ class TimeoutBody(msgspec.Struct):
 
 class RefreshBody(msgspec.Struct):
     duration: int | None = None
+
+
+class ErrorBody(msgspec.Struct, omit_defaults=True):
+    """``code`` is the HTTP status once more: clients read it here."""
+
+    code: int
+    message: str
+    error_code: str | None = None
 
 
 class SandboxBody(msgspec.Struct):
@@ -71,7 +100,20 @@ class SandboxBody(msgspec.Struct):
     envd_version: str = field(name="envdVersion")
     alias: str | UnsetType = UNSET
     envd_access_token: str | UnsetType = field(name="envdAccessToken", default=UNSET)
+    traffic_access_token: str | UnsetType = field(name="trafficAccessToken", default=UNSET)
     domain: str | None = None
+
+
+class ForkResultBody(msgspec.Struct):
+    """One of the two."""
+
+    sandbox: SandboxBody | UnsetType = UNSET
+    error: ErrorBody | UnsetType = UNSET
+
+
+class SnapshotInfoBody(msgspec.Struct):
+    snapshot_id: str = field(name="snapshotID")
+    names: list[str]
 
 
 class ListedSandboxBody(msgspec.Struct, kw_only=True):
@@ -94,43 +136,51 @@ class LifecycleBody(msgspec.Struct):
     on_timeout: Literal["kill", "pause"] = field(name="onTimeout")
 
 
+class NetworkBody(msgspec.Struct):
+    allow_public_traffic: bool = field(name="allowPublicTraffic")
+
+
 class SandboxDetailBody(ListedSandboxBody, kw_only=True):
     allow_internet_access: bool = field(name="allowInternetAccess")
     lifecycle: LifecycleBody
+    network: NetworkBody | UnsetType = UNSET
+    pause_mode: Literal["full"] | UnsetType = field(name="pauseMode", default=UNSET)
     envd_access_token: str | UnsetType = field(name="envdAccessToken", default=UNSET)
     domain: str | None = None
-
-
-class ErrorBody(msgspec.Struct, omit_defaults=True):
-    """``code`` is the HTTP status once more: clients read it here."""
-
-    code: int
-    message: str
-    error_code: str | None = None
 
 
 def parse_new_sandbox(body: NewSandboxBody, *, version: Literal[1, 2]) -> NewSandbox:
     """Version 2 is always secured and lives longer by default. Raises :class:`InvalidRequest`."""
     _refuse_unsupported(body)
+    secure = version == 2 or body.secure is True
+    allow_public = (body.network or {}).get("allowPublicTraffic") is not False
+    auto_pause = body.auto_pause is True
+    auto_resume = body.auto_resume is not None and body.auto_resume.enabled is True
+    if not allow_public and not secure:
+        raise InvalidRequest("allowPublicTraffic false needs a secured sandbox: create it with secure true")
+    if auto_resume and not auto_pause:
+        raise InvalidRequest("autoResume needs autoPause: it resumes what was paused at its timeout")
     default = V1_TIMEOUT if version == 1 else V2_TIMEOUT
     return NewSandbox(
         template=body.template_id,
         timeout=default if body.timeout is None else body.timeout,
-        secure=version == 2 or body.secure is True,
+        secure=secure,
         allow_internet=body.allow_internet_access is not False,
         metadata=body.metadata or {},
         envs=body.env_vars or {},
+        auto_pause=auto_pause,
+        auto_resume=auto_resume,
+        allow_public=allow_public,
     )
 
 
 def _refuse_unsupported(body: NewSandboxBody) -> None:
     """Better a clear no than a sandbox that is not what was asked for."""
     network = {key: value for key, value in (body.network or {}).items() if value not in (None, [], {})}
-    network.pop("allowPublicTraffic", None) if network.get("allowPublicTraffic") is True else None
+    if isinstance(network.get("allowPublicTraffic"), bool):
+        del network["allowPublicTraffic"]
     refused = {
-        "autoPause": body.auto_pause is True,
         "autoPauseMemory": body.auto_pause_memory is False,
-        "autoResume": body.auto_resume is not None and body.auto_resume.enabled is True,
         "network": bool(network),
         "iam": body.iam is not None and bool(body.iam.tokens),
         "volumeMounts": bool(body.volume_mounts),
@@ -148,8 +198,23 @@ def encode_sandbox(record: SandboxRecord, domain: str) -> SandboxBody:
         envd_version=record.envd_version,
         alias=_or_unset(record.alias),
         envd_access_token=_or_unset(record.access_token),
+        traffic_access_token=_or_unset(record.traffic_token),
         domain=domain,
     )
+
+
+def encode_fork(outcome: SandboxRecord | AtollError, domain: str) -> ForkResultBody:
+    if isinstance(outcome, AtollError):
+        return ForkResultBody(error=ErrorBody(outcome.code, outcome.message, outcome.error_code))
+    return ForkResultBody(sandbox=encode_sandbox(outcome, domain))
+
+
+def encode_snapshot(row: SnapshotRow, team: Team) -> SnapshotInfoBody:
+    """Named ones by their name, others by their template's id; the tag is always told."""
+    if row.name is None:
+        return SnapshotInfoBody(f"{row.template_id}:{row.tag}", [])
+    name = f"{team.slug}/{row.name}:{row.tag}"
+    return SnapshotInfoBody(name, [name])
 
 
 def encode_listed(record: SandboxRecord) -> ListedSandboxBody:
@@ -160,7 +225,11 @@ def encode_detail(record: SandboxRecord, domain: str) -> SandboxDetailBody:
     return SandboxDetailBody(
         **_listed_fields(record),
         allow_internet_access=record.allow_internet,
-        lifecycle=LifecycleBody(auto_resume=False, on_timeout="kill"),
+        lifecycle=LifecycleBody(
+            auto_resume=record.auto_resume, on_timeout="pause" if record.auto_pause else "kill"
+        ),
+        network=UNSET if record.traffic_token is None else NetworkBody(allow_public_traffic=False),
+        pause_mode="full" if record.state in ASLEEP else UNSET,
         envd_access_token=_or_unset(record.access_token),
         domain=domain,
     )
@@ -172,7 +241,7 @@ def _listed_fields(record: SandboxRecord) -> dict[str, Any]:
         "sandbox_id": record.sandbox_id,
         "client_id": CLIENT_ID,
         "started_at": record.started_at,
-        "end_at": record.deadline.at,
+        "end_at": record.paused_at or record.deadline.at,
         "cpu_count": record.resources.vcpu,
         "memory_mb": record.resources.memory_mib,
         "disk_size_mb": record.resources.disk_mib,

@@ -28,7 +28,7 @@ from atolld.config import Config
 from atolld.model.errors import HostError
 from atolld.model.sandbox import SandboxId, new_sandbox_id
 from atolld.model.template import Manifest, StoredFile, encode_manifest, parse_manifest
-from atolld.node import GuestClient, Node
+from atolld.node import GuestClient, Node, list_used_images
 
 OpenNode = Callable[[Config], AbstractAsyncContextManager[Node]]
 """Opens a node of this machine for the time of a build."""
@@ -85,8 +85,9 @@ class Builder:
         return manifest
 
     def used_images(self) -> set[str]:
-        """The root images that builds stand on, by file name."""
-        return {manifest.root_image for template in TEMPLATES.values() for manifest in self._builds(template)}
+        """The root images that builds, sandboxes and their snapshots stand on, by file name."""
+        built = {m.root_image for template in TEMPLATES.values() for m in self._builds(template)}
+        return built | list_used_images(self._config.home)
 
     def forget(self, template: TemplateRecipe) -> None:
         """Removes the template's builds; sandboxes that run of them go on."""

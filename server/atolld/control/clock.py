@@ -33,5 +33,9 @@ class Clock:
             async with asyncio.timeout(delay):
                 await event.wait()
 
+    def ticks_at(self, moment: datetime) -> float:
+        """Ticks of a moment of the wall clock, as it is set now."""
+        return self.ticks() + (moment - self.now()).total_seconds()
+
     def deadline_in(self, seconds: float) -> Deadline:
         return Deadline(self.now() + timedelta(seconds=seconds), self.ticks() + seconds, self.boot_id)

@@ -7,7 +7,9 @@ winner withdraws the route at once, and the machine's part follows in the backgr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+import contextlib
+import hashlib
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from typing import Any, TypeVar
 
 import structlog
@@ -39,7 +41,9 @@ class Lives:
         self._clock = clock
         self.expiry = Expiry(clock, lambda sandbox_id: self.background(self._expire(sandbox_id)))
         self._expiring: asyncio.Task[None] | None = None
-        self._starting: dict[SandboxId, asyncio.Event] = {}
+        self._moving: dict[SandboxId, asyncio.Event] = {}
+        self.pause_due: Callable[[SandboxRecord, float], Awaitable[object]] | None = None
+        """Pauses a sandbox whose deadline has come; given the ticks it came by."""
         self._tasks: set[asyncio.Task[Any]] = set()
         node.on_end = self._ended_by_itself
 
@@ -62,6 +66,37 @@ class Lives:
         if not task.cancelled() and task.exception() is not None:
             _log.error("control.background.failed", exc_info=task.exception())
 
+    async def shielded(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Waits for ``work``, which goes on when the caller is cancelled; :meth:`close` waits for it then."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return await asyncio.shield(task)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        """Its failure is its caller's, who may have left."""
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+    @contextlib.contextmanager
+    def moving(self, sandbox_id: SandboxId) -> Generator[None]:
+        """While the machine works on a sandbox whose row says so. An end waits until that is over."""
+        done = self._moving[sandbox_id] = asyncio.Event()
+        try:
+            yield
+        finally:
+            done.set()
+            del self._moving[sandbox_id]
+
+    async def wait_moved(self, sandbox_id: SandboxId) -> bool:
+        """``False`` at once when nothing is under way with it."""
+        done = self._moving.get(sandbox_id)
+        if done is None:
+            return False
+        await done.wait()
+        return True
+
     async def wait_settled(self) -> None:
         """Returns when every end that has begun is over."""
         while self._tasks:
@@ -76,29 +111,32 @@ class Lives:
 
         Whatever fails, the row ends with its reason and nothing of the sandbox is left.
         """
-        done = self._starting[record.sandbox_id] = asyncio.Event()
-        try:
-            started = await self._node.start(spec)
-            return await self._mark_running(record, started.address, timeout), started.timings_ms
-        except BaseException as error:
-            ending = self.background(self.end(record, EndReason.START_FAILED, str(error) or repr(error)))
-            if not isinstance(error, Exception):
-                raise  # cancelled: the end goes on in the background, `close` waits for it
-            await asyncio.shield(ending)
-            raise _start_error(error) from error
-        finally:
-            done.set()
-            del self._starting[record.sandbox_id]
+        with self.moving(record.sandbox_id):
+            try:
+                started = await self._node.start(spec)
+                return await self._mark_running(record, started.address, timeout), started.timings_ms
+            except BaseException as error:
+                ending = self.background(self.end(record, EndReason.START_FAILED, str(error) or repr(error)))
+                if not isinstance(error, Exception):
+                    raise  # cancelled: the end goes on in the background, `close` waits for it
+                await asyncio.shield(ending)
+                raise _start_error(error) from error
 
     async def _mark_running(self, record: SandboxRecord, address: str, timeout: int) -> SandboxRecord:
         deadline = self._clock.deadline_in(timeout)
         # Before the row says so: from then on, anyone may end it, and withdraw what is published here.
-        self._adopt(record, address, deadline.ticks)
+        self.adopt(record, address, deadline.ticks)
         return await self._store.sandboxes.transition(record, Event.STARTED, deadline=deadline)
 
-    def _adopt(self, record: SandboxRecord, address: str, ticks: float) -> None:
-        self._routes.publish(record.sandbox_id, Route(address, record.access_token))
+    def adopt(self, record: SandboxRecord, address: str, ticks: float) -> None:
+        """It runs: traffic finds it, and its deadline counts."""
+        self._routes.publish(record.sandbox_id, _route(record, address))
         self.expiry.set(record.sandbox_id, ticks)
+
+    def lay_down(self, record: SandboxRecord) -> None:
+        """It sleeps: its connections are cut; traffic may wake it where that was wanted."""
+        self.expiry.discard(record.sandbox_id)
+        self._routes.lay_down(record.sandbox_id, _route(record, "") if record.auto_resume else None)
 
     # -- end
 
@@ -132,11 +170,14 @@ class Lives:
     async def _finish(self, killing: SandboxRecord) -> None:
         """The machine's part of an end. One that fails leaves the row KILLING: the next start of the server
         tries it again."""
-        starting = self._starting.get(killing.sandbox_id)
-        if starting is not None:
-            await starting.wait()
+        await self.wait_moved(killing.sandbox_id)
+        # What was under way may have published it before it knew.
+        self._routes.withdraw(killing.sandbox_id)
+        self.expiry.discard(killing.sandbox_id)
         try:
             await self._node.stop(killing.sandbox_id)
+            if killing.snapshot_id is not None:
+                await self._node.discard(killing.snapshot_id)
             await self._store.sandboxes.transition(killing, Event.KILL_DONE)
         except Exception:
             _log.exception("control.sandbox.stop_failed", sandbox_id=killing.sandbox_id)
@@ -145,7 +186,13 @@ class Lives:
         now = self._clock.ticks()
         try:
             record = await self._store.sandboxes.get(sandbox_id)
-            if record is not None and record.state in UP:
+            if record is None:
+                return
+            if record.state is State.PAUSED:
+                await self.end(record, EndReason.FORGOTTEN, "nobody resumed it in time")
+            elif record.state in UP and record.auto_pause and self.pause_due is not None:
+                await self.pause_due(record, now)
+            elif record.state in UP:
                 await self.end(record, EndReason.TIMEOUT, "its time was over", due_by=now)
         except Exception:
             _log.exception("control.sandbox.expiry_failed", sandbox_id=sandbox_id)
@@ -163,7 +210,8 @@ class Lives:
 
     async def recover(self) -> None:
         records = await self._store.sandboxes.unsettled()
-        plan = plan_recovery(records, self._node.running(), self._clock.boot_id)
+        snapshots = await self._node.snapshots()
+        plan = plan_recovery(records, self._node.running(), self._clock.boot_id, snapshots)
         for orphan in plan.orphans:
             _log.warning("control.orphan.removed", sandbox_id=orphan)
             await self._node.stop(orphan)
@@ -180,7 +228,7 @@ class Lives:
             await self._store.sandboxes.transition(record, *step.events, end=end)
         address = self._node.running().get(record.sandbox_id)
         if step.adopt and address is not None:  # else it ended this moment, and that is being recorded
-            self._adopt(record, address, record.deadline.ticks)
+            self.adopt(record, address, record.deadline.ticks)
         _log.info(
             "control.sandbox.recovered",
             sandbox_id=record.sandbox_id,
@@ -188,6 +236,12 @@ class Lives:
             adopted=step.adopt,
             reason=step.reason,
         )
+
+
+def _route(record: SandboxRecord, address: str) -> Route:
+    token = record.traffic_token
+    digest = None if token is None else hashlib.sha256(token.encode()).hexdigest()
+    return Route(address, record.access_token, allow_public=token is None, traffic_token_sha256=digest)
 
 
 def _start_error(error: Exception) -> AtollError:

@@ -38,20 +38,31 @@ _STILL_RUNNING: dict[State, tuple[Event, ...]] = {
 }
 
 
-def plan_recovery(records: Iterable[SandboxRecord], running: Collection[SandboxId], boot_id: str) -> Plan:
-    """``records``: every row that is neither paused nor killed. ``running``: what this machine still runs."""
-    steps = tuple(_settle(record, record.sandbox_id in running, boot_id) for record in records)
+def plan_recovery(
+    records: Iterable[SandboxRecord],
+    running: Collection[SandboxId],
+    boot_id: str,
+    snapshots: Collection[str] = (),
+) -> Plan:
+    """``records``: every row that is neither paused nor killed. ``running``: what this machine still runs.
+    ``snapshots``: ids of those that are whole on its disk."""
+    steps = tuple(
+        _settle(record, record.sandbox_id in running, record.snapshot_id in snapshots, boot_id)
+        for record in records
+    )
     kept = {step.record.sandbox_id for step in steps if step.adopt}
     return Plan(steps, tuple(sorted(set(running) - kept)))
 
 
-def _settle(record: SandboxRecord, is_running: bool, boot_id: str) -> Step:
+def _settle(record: SandboxRecord, is_running: bool, has_snapshot: bool, boot_id: str) -> Step:
     if record.state is State.KILLING:
         return Step(record, (Event.KILL_DONE,))
     if record.state is State.STARTING:
         return _ended(record, EndReason.START_FAILED, "the server stopped while the sandbox was starting")
     if is_running:
         return Step(record, _STILL_RUNNING[record.state], adopt=True)
+    if record.state is State.PAUSING and has_snapshot:
+        return Step(record, (Event.PAUSE_DONE,))
     if record.state is State.RESUMING:
         return Step(record, (Event.RESUME_FAILED,))
     if record.deadline.boot_id != boot_id:

@@ -7,29 +7,40 @@ Another team's sandbox does not exist.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
+import json
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 
 import structlog
 
 from atolld.config import Config
 from atolld.control.clock import Clock
+from atolld.control.copies import Copies
 from atolld.control.limits import check_envs, check_timeout, life_left
 from atolld.control.lives import Lives
+from atolld.control.sleep import Sleep
 from atolld.control.templates import Resolved, Templates
-from atolld.model.errors import Conflict, InvalidRequest, NotFound
+from atolld.model.errors import AtollError, Conflict, InvalidRequest, NotFound
 from atolld.model.records import Cursor, SandboxFilter, SandboxRecord
-from atolld.model.routes import Routes
+from atolld.model.routes import Route, Routes
 from atolld.model.sandbox import ASLEEP, UP, EndReason, Identity, SandboxId, State, new_sandbox_id
 from atolld.model.team import Team
 from atolld.node import Node, StartSpec
 from atolld.store import Store
+from atolld.store.once import OnlyOnce
+from atolld.store.snapshots import SnapshotRow
 from atolld.telemetry import SANDBOXES_STARTED, START_SECONDS
 
 _log = structlog.get_logger(__name__)
 
 _SHORTEST_REFRESH = 15
+_SHORTEST_WAKE = 300
+"""Seconds a sandbox lives at least that traffic resumed."""
+_LONGEST_MOVE = 60.0
+"""Seconds that a caller waits for a sandbox that is on its way to another state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +55,12 @@ class NewSandbox:
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     envs: Mapping[str, str] = field(default_factory=dict[str, str])
     may_claim: bool = True
+    auto_pause: bool = False
+    auto_resume: bool = False
+    allow_public: bool = True
+    """``False``: every port but envd's wants the traffic token."""
+    key: str | None = None
+    """Of the caller's: the same one makes the same sandbox, once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +84,10 @@ class Sandboxes:
         self._node = node
         self._templates = templates
         self._clock = clock
+        self._routes = routes
         self._lives = Lives(store, node, routes, clock)
+        self._sleep = Sleep(config=config, store=store, node=node, lives=self._lives, clock=clock)
+        self.copies = Copies(config=config, store=store, node=node, lives=self._lives, clock=clock)
         self._warmed: frozenset[str] = frozenset()
         self._deadlines = asyncio.Lock()
 
@@ -80,6 +100,8 @@ class Sandboxes:
     async def recover(self) -> None:
         """Settles every row that was moving, takes up what runs, removes what has no row."""
         await self._lives.recover()
+        await self._sleep.take_up()
+        await self.copies.remove_unused()
 
     async def close(self) -> None:
         """Waits for what is ending. Sandboxes that run go on: the next server adopts them."""
@@ -91,7 +113,10 @@ class Sandboxes:
         check_envs(wanted.envs)
         resolved = await self._templates.resolve(team, wanted.template)
         record = self._new_record(team, wanted, resolved)
-        await self._store.sandboxes.insert(record, limit=self._config.max_sandboxes)
+        once = None if wanted.key is None else OnlyOnce(wanted.key, _hash(wanted), self._clock.now())
+        inserted = await self._store.sandboxes.insert(record, limit=self._config.max_sandboxes, once=once)
+        if inserted.sandbox_id != record.sandbox_id:
+            return Created(await self._made_before(inserted), {})
         running, timings_ms = await self._lives.start(
             record, _spec(record, resolved, wanted.may_claim), wanted.timeout
         )
@@ -103,11 +128,23 @@ class Sandboxes:
             self._lives.background(self._warm())
         return Created(running, {**timings_ms, "server": seconds * 1000})
 
+    async def _made_before(self, record: SandboxRecord) -> SandboxRecord:
+        """What the first of several equal creates made, once it has."""
+        if record.state is State.STARTING:
+            await self._lives.wait_moved(record.sandbox_id)
+            record = await self._store.sandboxes.get(record.sandbox_id) or record
+        if record.state is State.STARTING or (record.end and record.end.reason is EndReason.START_FAILED):
+            raise Conflict(
+                "The first request with this Idempotency-Key is not over, or failed a moment ago: try again",
+                error_code="idempotency_in_progress",
+            )
+        return record
+
     async def get(self, team: Team, sandbox_id: SandboxId) -> SandboxRecord:
-        """One that runs or sleeps; raises :class:`NotFound` for every other."""
+        """One that runs or sleeps; raises :class:`NotFound` for every other, with the reason of its end."""
         record = await self._owned(team, sandbox_id)
         if record.state not in UP | ASLEEP:
-            raise _not_found(sandbox_id)
+            raise _not_found(sandbox_id, record)
         return record
 
     async def list(self, wanted: SandboxFilter) -> Page:
@@ -123,10 +160,117 @@ class Sandboxes:
     async def count_running(self, wanted: SandboxFilter) -> int:
         return await self._store.sandboxes.count(replace(wanted, states=UP))
 
-    async def connect(self, team: Team, sandbox_id: SandboxId, timeout: int) -> SandboxRecord:
-        """A running sandbox, with ``timeout`` seconds to live at least: its life is never shortened."""
+    async def connect(
+        self, team: Team, sandbox_id: SandboxId, timeout: int
+    ) -> tuple[SandboxRecord, Mapping[str, float] | None]:
+        """A running sandbox, with ``timeout`` seconds to live at least: its life is never shortened. One that
+        sleeps is resumed, and where the time went is told."""
         check_timeout(timeout, self._config.max_timeout)
-        return await self._extend(team, sandbox_id, timeout)
+        async with self._in_time(sandbox_id):
+            while True:
+                record = await self._owned(team, sandbox_id)
+                try:
+                    if record.state is State.PAUSED:
+                        return await self._resume(record, timeout)
+                    if record.state in UP:
+                        return await self._extend(team, sandbox_id, timeout), None
+                except (Conflict, NotFound) as error:
+                    if not await self._has_moved(record):
+                        raise error
+                    continue
+                if record.state in (State.KILLING, State.KILLED):
+                    raise _not_found(sandbox_id, record)
+                await self._wait_moved(record)
+
+    async def resume(
+        self, team: Team, sandbox_id: SandboxId, timeout: int
+    ) -> tuple[SandboxRecord, Mapping[str, float] | None]:
+        """One that sleeps; raises :class:`Conflict` for one that runs."""
+        check_timeout(timeout, self._config.max_timeout)
+        record = await self._owned(team, sandbox_id)
+        if record.state in UP:
+            raise Conflict(f"Sandbox {sandbox_id} is already running")
+        return await self.connect(team, sandbox_id, timeout)
+
+    async def pause(self, team: Team, sandbox_id: SandboxId, *, must_be_healthy: bool = False) -> None:
+        """Its memory and files are safe on the disk when this returns.
+
+        Raises :class:`Conflict` when it does not run, with ``must_be_healthy`` ``CapacityUnavailable`` when
+        its daemon does not answer.
+        """
+        record = await self._owned(team, sandbox_id)
+        if record.state in (State.KILLING, State.KILLED):
+            raise _not_found(sandbox_id, record)
+        if record.state is State.PAUSED:
+            raise Conflict(f"Error pausing sandbox - sandbox '{sandbox_id}' is already paused")
+        if record.state is not State.RUNNING:
+            raise Conflict(
+                f"Error pausing sandbox - sandbox '{sandbox_id}' cannot be paused while in "
+                f"'{record.state}' state"
+            )
+        if must_be_healthy:
+            await self._node.check_healthy(sandbox_id)
+        await self._lives.shielded(self._sleep.pause(record))
+
+    async def wake(self, sandbox_id: SandboxId) -> Route | None:
+        """Resumes a sandbox that traffic may resume, and waits for one that is on its way; ``None`` when
+        there is none such."""
+        if self._routes.asleep(sandbox_id) is None:
+            return self._routes.get(sandbox_id)
+        async with self._in_time(sandbox_id):
+            while True:
+                record = await self._store.sandboxes.get(sandbox_id)
+                if record is None or record.state in (State.KILLING, State.KILLED):
+                    return None
+                if record.state in UP:
+                    return self._routes.get(sandbox_id)
+                try:
+                    if record.state is State.PAUSED:
+                        timeout = min(max(record.timeout, _SHORTEST_WAKE), self._config.max_timeout)
+                        await self._resume(record, timeout)
+                        continue
+                except Conflict:
+                    if not await self._has_moved(record):
+                        raise
+                    continue
+                await self._wait_moved(record)
+
+    async def fork(
+        self, team: Team, sandbox_id: SandboxId, count: int, timeout: int
+    ) -> list[SandboxRecord | AtollError]:
+        """``count`` new sandboxes that go on where this one stands, or why each of them does not."""
+        check_timeout(timeout, self._config.max_timeout)
+        record = await self._owned(team, sandbox_id)
+        if record.state in ASLEEP:
+            raise Conflict(f"Sandbox {sandbox_id} is paused and cannot be forked; resume it first")
+        record = await self._running(team, sandbox_id)
+        return await self._lives.shielded(self.copies.fork(record, count, timeout))
+
+    async def snapshot(self, team: Team, sandbox_id: SandboxId, name: str | None) -> SnapshotRow:
+        """A snapshot that sandboxes can start from; the sandbox runs on."""
+        record = await self._running(team, sandbox_id)
+        return await self._lives.shielded(self.copies.snapshot(team, record, name))
+
+    async def _resume(self, record: SandboxRecord, timeout: int) -> tuple[SandboxRecord, Mapping[str, float]]:
+        running, started = await self._lives.shielded(self._sleep.resume(record, timeout))
+        return running, started.timings_ms
+
+    @contextlib.asynccontextmanager
+    async def _in_time(self, sandbox_id: SandboxId) -> AsyncGenerator[None]:
+        try:
+            async with asyncio.timeout(_LONGEST_MOVE):
+                yield
+        except TimeoutError:
+            raise Conflict("The sandbox is still transitioning. Try again in a moment.") from None
+
+    async def _wait_moved(self, record: SandboxRecord) -> None:
+        """Raises :class:`Conflict` when its row is on its way, but nobody works on it."""
+        if not await self._lives.wait_moved(record.sandbox_id) and not await self._has_moved(record):
+            raise Conflict("The sandbox is still transitioning. Try again in a moment.")
+
+    async def _has_moved(self, record: SandboxRecord) -> bool:
+        now = await self._store.sandboxes.get(record.sandbox_id)
+        return now is None or (now.state, now.incarnation) != (record.state, record.incarnation)
 
     async def refresh(self, team: Team, sandbox_id: SandboxId, duration: int) -> None:
         """Like :meth:`connect`, for 15 seconds at least."""
@@ -172,6 +316,10 @@ class Sandboxes:
             envd_version=manifest.envd_version,
             access_token=secrets.token_hex(32) if wanted.secure else None,
             allow_internet=wanted.allow_internet,
+            traffic_token=None if wanted.allow_public else secrets.token_hex(32),
+            timeout=wanted.timeout,
+            auto_pause=wanted.auto_pause,
+            auto_resume=wanted.auto_resume,
             metadata=dict(wanted.metadata),
             envs=dict(wanted.envs),
         )
@@ -228,5 +376,16 @@ def _spec(record: SandboxRecord, resolved: Resolved, may_claim: bool) -> StartSp
     return StartSpec(identity, record.resources, resolved.build, record.allow_internet, may_claim)
 
 
-def _not_found(sandbox_id: SandboxId) -> NotFound:
-    return NotFound(f"Sandbox \"{sandbox_id}\" doesn't exist or you don't have access to it")
+def _hash(wanted: NewSandbox) -> str:
+    """Lower-case hex of all that a create asks for, but its key."""
+    asked = json.dumps(asdict(replace(wanted, key=None)), sort_keys=True)
+    return hashlib.sha256(asked.encode()).hexdigest()
+
+
+def _not_found(sandbox_id: SandboxId, record: SandboxRecord | None = None) -> NotFound:
+    """``record``: of one that ended, which is told."""
+    text = f"Sandbox \"{sandbox_id}\" doesn't exist or you don't have access to it"
+    if record is not None and record.end is not None:
+        end = record.end
+        text += f" (it ended {end.at:%Y-%m-%d %H:%M:%S} UTC: {end.reason}, {end.detail})"
+    return NotFound(text)

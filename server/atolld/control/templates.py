@@ -72,7 +72,10 @@ class Templates:
 
 
 def manifest_path(home: Path, template_id: str, build_id: str) -> Path:
-    return home / "templates" / template_id / build_id / "manifest.json"
+    """Of a template's build; of a snapshot of a sandbox when there is none."""
+    built = home / "templates" / template_id / build_id / "manifest.json"
+    taken = home / "snapshots" / build_id / "manifest.json"
+    return taken if taken.is_file() and not built.is_file() else built
 
 
 def load_build(home: Path, template_id: str, build_id: str) -> Build:

@@ -152,7 +152,8 @@ async def open_skins(
     api_socket = config.home / "run" / "api.sock"
     async with AsyncExitStack() as api:
         await api.enter_async_context(_api(app, api_socket))
-        door = FrontDoor(house.routes, [config.host, config.domain, config.tls.domain], api_socket)
+        own_hosts = [config.host, config.domain, config.tls.domain]
+        door = FrontDoor(house.routes, own_hosts, api_socket, house.sandboxes.wake)
         try:
             await door.start(config.host, config.port, listeners=listeners)
         except OSError as error:

@@ -48,6 +48,12 @@ class Conflict(AtollError):
     code = 409
 
 
+class Unprocessable(AtollError):
+    """The request contradicts an earlier one."""
+
+    code = 422
+
+
 class TooMany(AtollError):
     """A quota of the team is used up."""
 

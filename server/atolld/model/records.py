@@ -51,6 +51,17 @@ class SandboxRecord:
     envd_version: str
     access_token: str | None
     allow_internet: bool = True
+    traffic_token: str | None = None
+    """What every port but envd's wants from the public; ``None``: nothing."""
+    timeout: int = 300
+    """Seconds it was made to live; an automatic resume gives it as many again, or more."""
+    auto_pause: bool = False
+    """At its deadline it is paused instead of ended."""
+    auto_resume: bool = False
+    """Traffic resumes it."""
+    snapshot_id: str | None = None
+    """Holds its state while it sleeps; while it is PAUSING, the one that is being written."""
+    paused_at: datetime | None = None
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     envs: Mapping[str, str] = field(default_factory=dict[str, str])
     end: End | None = None

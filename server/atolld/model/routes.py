@@ -1,7 +1,7 @@
 """Where the front door sends a sandbox's traffic.
 
 One table in memory, written by ``control`` and read by ``proxy`` for every request: no lock, no database. It
-holds running sandboxes only; what is not here either sleeps or does not exist.
+holds running sandboxes, and those asleep that traffic may resume.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Route:
 class Routes:
     def __init__(self) -> None:
         self._routes: dict[SandboxId, Route] = {}
+        self._asleep: dict[SandboxId, Route] = {}
         self._watchers: list[Callable[[SandboxId], None]] = []
 
     def watch(self, moved: Callable[[SandboxId], None]) -> None:
@@ -44,12 +45,24 @@ class Routes:
 
     def publish(self, sandbox_id: SandboxId, route: Route) -> None:
         before = self._routes.get(sandbox_id)
+        self._asleep.pop(sandbox_id, None)
         self._routes[sandbox_id] = route
         if before is not None and before.address != route.address:
             self._tell(sandbox_id)
 
+    def asleep(self, sandbox_id: SandboxId) -> Route | None:
+        """What a sandbox that traffic may resume wants to see first; its address is empty."""
+        return self._asleep.get(sandbox_id)
+
+    def lay_down(self, sandbox_id: SandboxId, route: Route | None) -> None:
+        """It sleeps now; with a ``route``, traffic may resume it."""
+        self.withdraw(sandbox_id)
+        if route is not None:
+            self._asleep[sandbox_id] = route
+
     def withdraw(self, sandbox_id: SandboxId) -> None:
         """Idempotent."""
+        self._asleep.pop(sandbox_id, None)
         if self._routes.pop(sandbox_id, None) is not None:
             self._tell(sandbox_id)
 

@@ -107,6 +107,7 @@ class EndReason(StrEnum):
     CRASH = "crash"
     START_FAILED = "start failed"
     HOST_RESTARTED = "host restarted"
+    FORGOTTEN = "paused too long"
     SHUTDOWN = "shutdown"
 
 

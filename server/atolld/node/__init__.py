@@ -1,13 +1,16 @@
 """How a sandbox runs on this machine.
 
 The door is :class:`Node`; the rest is its own affair: `agent` (life, pool, adoption) over `launcher` (makes
-runs), `pool` (pure plan), `slots` (kernel resources), `rootfs`, `guest` (calls to envd), `verify` (damaged
-builds), `surroundings` and `egress` (what this host passes on), `runtime` (drivers) and `linux` (netns,
-cgroups, rules). Imports model, config and atoll_wire. Tests above this room use `doubles.FakeMachine`.
+runs) and `captures` (takes snapshots of them), `pool`, `residents` and `memory` (pure plans), `slots` (kernel
+resources), `rootfs`, `snapshots` (files), `guest` (calls to envd), `verify` (damaged builds), `surroundings`
+and `egress` (what this host passes on), `runtime` (drivers) and `linux` (netns, cgroups, rules). Imports
+model, config and atoll_wire. Tests above this room use `doubles.FakeMachine`.
 """
 
 from atolld.node.agent import Node, SandboxEnded, Started, StartSpec
+from atolld.node.captures import Target
 from atolld.node.guest import GuestClient
+from atolld.node.records import list_used_images
 from atolld.node.slots import KernelSlots, Slot, Slots
 from atolld.node.surroundings import Surroundings, look_around
 
@@ -21,5 +24,7 @@ __all__ = [
     "StartSpec",
     "Started",
     "Surroundings",
+    "Target",
+    "list_used_images",
     "look_around",
 ]

@@ -9,9 +9,11 @@ import secrets
 import shutil
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from ipaddress import IPv4Interface
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -36,6 +38,8 @@ class LoopbackSlots:
         self.fail: Counter[str] = Counter()
         """Verb → how many of its next calls fail."""
         self.offline: set[str] = set()
+        self.held: set[str] = set()
+        """Slots no packet reaches."""
         self.out_of_memory: set[str] = set()
         self._sandboxes = home / "run" / "sandboxes"
         # Test processes run side by side on one loopback interface: each takes another part of it.
@@ -63,6 +67,14 @@ class LoopbackSlots:
         self._enter("set_internet")
         (self.offline.discard if allowed else self.offline.add)(slot.name)
 
+    async def hold_traffic(self, slot: Slot) -> None:
+        self._enter("hold_traffic")
+        self.held.add(slot.name)
+
+    async def release_traffic(self, slot: Slot) -> None:
+        self._enter("release_traffic")
+        self.held.discard(slot.name)
+
     async def adopt(self, directory: Path) -> Slot:
         index = int(directory.name[1:7], 16)
         slot = self._slot(directory.name, index, directory)
@@ -72,6 +84,7 @@ class LoopbackSlots:
     async def release(self, slot: Slot) -> None:
         self.leased.pop(slot.name, None)
         self.offline.discard(slot.name)
+        self.held.discard(slot.name)
         await asyncio.to_thread(shutil.rmtree, slot.directory, True)
 
     async def is_out_of_memory(self, slot: Slot) -> bool:
@@ -110,8 +123,9 @@ class FakeMachine:
         runtime: FakeRuntime | None = None,
         port: int | None = None,
         look_around: Callable[[], Surroundings] = Surroundings,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
-        self.config = Config(home=home)
+        self.config = replace(Config(home=home, blank_size=0), **(settings or {}))
         key = Ed25519PrivateKey.generate()
         self.runtime = runtime or FakeRuntime(key.public_key())
         self.slots = LoopbackSlots(home)

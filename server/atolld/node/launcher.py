@@ -9,25 +9,28 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from atolld.model.errors import HostError
+from atolld.model.errors import CapacityUnavailable, HostError
 from atolld.model.sandbox import Resources, SandboxId
 from atolld.model.template import Build
 from atolld.node.guest import GuestClient, GuestConnection
-from atolld.node.records import Record, write_record
+from atolld.node.records import Record, read_build, write_build, write_record
 from atolld.node.rootfs import check_free_space, check_root_image
 from atolld.node.runtime.protocol import CheckpointUnusable, ContainerSpec, Runtime
 from atolld.node.slots import Slot, Slots
+from atolld.node.snapshots import flush
 from atolld.node.surroundings import Surroundings
 from atolld.node.verify import damaged
 
 _log = logging.getLogger(__name__)
 _DIGEST_FILE = "surroundings"
 """Beside a snapshot's images: the digest of what this host had passed on when it was taken."""
+LONGEST_QUEUE = 256
+"""Starts that may wait for their turn."""
 _PROBE_TIMEOUT = 15.0
 """Seconds a fresh daemon may take to answer; it is milliseconds when all is well."""
 
@@ -46,10 +49,21 @@ class Run:
     allow_internet: bool = True
     surroundings: str = ""
     """Digest of the surroundings that the daemon was told of."""
+    build: Build | None = None
+    """What it was restored from; ``None`` while a template is being built."""
+    frozen: bool = False
+    spec: ContainerSpec | None = None
 
     @property
     def record(self) -> Record:
-        return Record(self.slot.name, self.slot.index, self.sandbox_id, self.resources, self.allow_internet)
+        return Record(
+            self.slot.name,
+            self.slot.index,
+            self.sandbox_id,
+            self.resources,
+            self.allow_internet,
+            self.frozen,
+        )
 
     def write_record(self) -> None:
         write_record(self.slot.directory, self.record)
@@ -80,13 +94,32 @@ class Launcher:
         self._slots = slots
         # More side by side would only make each of them slower, and time out.
         self._gate = asyncio.Semaphore(2 * (os.cpu_count() or 1))
+        self._queue = 0
 
-    async def restore(self, build: Build, resources: Resources, surroundings: Surroundings) -> Run:
-        """A run of the build's snapshot, probed, with this host's resolver and certificates."""
+    async def make_blank(self, root_path: Path, resources: Resources) -> Run:
+        """A run without processes, for :meth:`restore` to fill."""
+        async with self._place(), AsyncExitStack() as stack:
+            run, _ = await self._create(stack, root_path, resources, {}, Stopwatch())
+            run.stack = stack.pop_all()
+        return run
+
+    async def restore(
+        self, build: Build, resources: Resources, surroundings: Surroundings, blank: Run | None = None
+    ) -> Run:
+        """A run of the build's snapshot, probed, with this host's resolver and certificates; in ``blank``
+        when given, which is unwound when that fails."""
         watch = Stopwatch()
-        async with self._gate, AsyncExitStack() as stack:
+        async with self._place(), AsyncExitStack() as stack:
             watch.mark("queue")
-            run, spec = await self._create(stack, build.root_path, resources, {}, watch)
+            if blank is None or blank.spec is None:
+                run, spec = await self._create(stack, build.root_path, resources, {}, watch)
+            else:
+                run, spec = blank, blank.spec
+                await stack.enter_async_context(blank.stack)
+                run.stack, run.timings_ms = stack, watch.timings_ms
+                run.timings_ms["blank"] = 1.0
+            run.build = build
+            write_build(run.slot.directory, build)
             try:
                 await self._runtime.restore(spec, build.snapshot_path)
             except CheckpointUnusable as error:
@@ -95,7 +128,10 @@ class Launcher:
                 raise damaged(build, "its snapshot was taken by another server or version of it") from error
             watch.mark("restore")
             await self._probe(run, watch)
-            if await asyncio.to_thread(_read_digest, build.snapshot_path) != surroundings.digest:
+            run.surroundings = await asyncio.to_thread(_read_digest, build.snapshot_path)
+            if run.surroundings != surroundings.digest:
+                # A snapshot of a sandbox has its token in it, which the identity to come replaces.
+                await self._guest.init(run.slot.address, {"accessToken": ""}, run.connection)
                 await self._greet(run, surroundings, watch)
             run.stack = stack.pop_all()
         return run
@@ -105,7 +141,7 @@ class Launcher:
     ) -> Run:
         """A run of a bare root image: only the daemon lives in it."""
         watch = Stopwatch()
-        async with self._gate, AsyncExitStack() as stack:
+        async with self._place(), AsyncExitStack() as stack:
             watch.mark("queue")
             run, spec = await self._create(stack, root_path, resources, envs, watch)
             await self._runtime.start(spec)
@@ -115,7 +151,7 @@ class Launcher:
             run.stack = stack.pop_all()
         return run
 
-    async def adopt(self, directory: Path, record: Record | None) -> Run:
+    async def adopt(self, directory: Path, record: Record | None, roots: Path) -> Run:
         """What a dead server left in ``directory``, as a run that can be unwound, or gone on with if it
         lives."""
         slot = await self._slots.adopt(directory)
@@ -125,13 +161,15 @@ class Launcher:
         run = Run(slot, record.resources if record else Resources(), stack)
         if record is not None:
             run.sandbox_id, run.allow_internet = record.sandbox_id, record.allow_internet
+            run.frozen = record.frozen
+            run.build = read_build(directory, roots)
             if not record.allow_internet:
                 await self._slots.set_internet(slot, False)
         return run
 
-    async def check(self, run: Run) -> None:
+    async def check(self, run: Run, timeout: float = 5) -> None:
         """Raises :class:`GuestUnresponsive` unless the run's daemon answers soon."""
-        (await self._guest.wait_healthy(run.slot.address, timeout=5)).close()
+        (await self._guest.wait_healthy(run.slot.address, timeout)).close()
 
     async def rehearse(self, run: Run) -> None:
         """One call like the one at the claim: a restored daemon's first is slow, its pages are not there."""
@@ -139,9 +177,16 @@ class Launcher:
 
     async def checkpoint(self, run: Run, directory: Path) -> None:
         """The run's snapshot into ``directory``; the run is over afterwards and must be unwound."""
-        await asyncio.to_thread(check_free_space, directory, run.resources.memory_mib, "the snapshot")
-        await self._runtime.checkpoint(run.slot.name, directory, keep_running=False)
-        await asyncio.to_thread(_write_digest, directory, run.surroundings)
+        await self.write_images(run, directory, keep_running=False)
+        await asyncio.to_thread(flush, directory)
+
+    async def write_images(self, run: Run, directory: Path, *, keep_running: bool) -> None:
+        """The files of a snapshot, not yet flushed. Raises ``CapacityUnavailable`` before anything is written
+        where the disk has no room for them."""
+        needed_mib = (await self._runtime.measure(run.slot.name) >> 20) + 1
+        await asyncio.to_thread(check_free_space, directory, needed_mib, "the snapshot")
+        await self._runtime.checkpoint(run.slot.name, directory, keep_running=keep_running)
+        (directory / _DIGEST_FILE).write_text(run.surroundings)
 
     async def _create(
         self,
@@ -162,7 +207,26 @@ class Launcher:
         await self._runtime.create(spec)
         await self._slots.give_headroom(slot, resources)
         watch.mark("create")
+        run.spec = spec
         return run, spec
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncGenerator[None]:
+        """One of the places at the gate. Raises ``CapacityUnavailable`` when too many wait for one already:
+        better told at once than timed out."""
+        if self._queue >= LONGEST_QUEUE:
+            raise CapacityUnavailable(
+                f"Failed to place sandbox: {self._queue} others are waiting to start; try again in a moment"
+            )
+        self._queue += 1
+        try:
+            await self._gate.acquire()
+        finally:
+            self._queue -= 1
+        try:
+            yield
+        finally:
+            self._gate.release()
 
     def _container_spec(
         self, slot: Slot, root_path: Path, resources: Resources, envs: Mapping[str, str]
@@ -216,10 +280,3 @@ def _read_digest(directory: Path) -> str:
         return (directory / _DIGEST_FILE).read_text()
     except OSError:
         return ""
-
-
-def _write_digest(directory: Path, digest: str) -> None:
-    with (directory / _DIGEST_FILE).open("w") as file:
-        file.write(digest)
-        file.flush()
-        os.fsync(file.fileno())

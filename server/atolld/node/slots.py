@@ -70,6 +70,15 @@ class Slots(Protocol):
         """Whether packets may leave the slot at all; a fresh slot's may."""
         ...
 
+    async def hold_traffic(self, slot: Slot) -> None:
+        """No packet reaches the guest until :meth:`release_traffic`, and none is answered: a snapshot must
+        not meet one half received. Idempotent."""
+        ...
+
+    async def release_traffic(self, slot: Slot) -> None:
+        """Idempotent."""
+        ...
+
     async def adopt(self, directory: Path) -> Slot:
         """The slot whose directory another server left; its name says all there is to know."""
         ...
@@ -166,6 +175,12 @@ class KernelSlots:
         change = firewall.delete_offline if allowed else firewall.add_offline
         await firewall.apply(change(self._network, slot.address))
         (self._offline.discard if allowed else self._offline.add)(slot.address)
+
+    async def hold_traffic(self, slot: Slot) -> None:
+        await netns.hold_link(self._open_netlink(), netns.link_name(self._gateway(slot.index).ip))
+
+    async def release_traffic(self, slot: Slot) -> None:
+        await netns.release_link(self._open_netlink(), netns.link_name(self._gateway(slot.index).ip))
 
     async def adopt(self, directory: Path) -> Slot:
         index = (_address_of(directory.name) - int(self._network.network_address)) // _ADDRESSES

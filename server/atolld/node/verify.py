@@ -40,6 +40,17 @@ class BuildVerifier:
         for path, stored in {build.root_path: manifest.root, **files}.items():
             await self._verify_file(build, path, stored)
 
+    def remember(self, build: Build) -> None:
+        """``build`` was hashed as it was written, a moment ago."""
+        for name, stored in build.manifest.snapshot.items():
+            path = build.snapshot_path / name
+            self._hashes[_state(path, os.stat(path))] = stored.sha256
+
+    def forget(self, directory: Path) -> None:
+        """What lay there is gone."""
+        for state in [state for state in self._hashes if state.startswith(f"{directory}/")]:
+            del self._hashes[state]
+
     async def _verify_file(self, build: Build, path: Path, stored: StoredFile) -> None:
         try:
             status = os.stat(path)

@@ -131,7 +131,12 @@ class FrontDoor:
             return self._to_api
         if routing.is_reserved(to, head.target):
             raise Refused(errors.reserved_path(to.sandbox_id))
-        route = self._routes.get(to.sandbox_id) or await self._woken(to.sandbox_id)
+        route = self._routes.get(to.sandbox_id)
+        if route is None:
+            asleep = self._routes.asleep(to.sandbox_id)
+            if asleep is not None and (refusal := routing.may_wake(to, head, asleep)):
+                raise Refused(refusal)
+            route = await self._woken(to.sandbox_id)
         if refusal := routing.admit(to, head, route):
             raise Refused(refusal)
         return _way(to, route)

@@ -65,6 +65,15 @@ def token_invalid(sandbox_id: str) -> Refusal:
     return Refusal(403, f"{_SECURED}Provided token in header '{TRAFFIC_TOKEN_HEADER}' is invalid", sandbox_id)
 
 
+def may_not_wake(sandbox_id: str) -> Refusal:
+    return Refusal(
+        403,
+        "The sandbox is paused, and this request has no valid credentials to resume it. Send the access "
+        "token in the header 'X-Access-Token', or connect to the sandbox first",
+        sandbox_id,
+    )
+
+
 def not_woken(sandbox_id: str) -> Refusal:
     return Refusal(500, "The server failed to resume the sandbox; its log says why", sandbox_id)
 

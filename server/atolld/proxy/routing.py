@@ -33,6 +33,7 @@ _HOST = re.compile(r"([a-z0-9._-]+|\[[0-9a-f:.%a-z]+\])(?::([0-9]{0,5}))?", re.A
 _NAMES_A_PORT = re.compile(r"([0-9]+)-[^.]*\.", re.ASCII)
 _ID_HEADER = SANDBOX_ID_HEADER.lower().encode()
 _PORT_HEADER = SANDBOX_PORT_HEADER.lower().encode()
+_ENVD_TOKEN_HEADER = b"x-access-token"
 _TOKEN_HEADER = errors.TRAFFIC_TOKEN_HEADER.encode()
 
 _RESERVED = frozenset(
@@ -83,6 +84,17 @@ def admit(to: ToSandbox, head: RequestHead, route: Route) -> Refusal | None:
         return errors.token_missing(to.sandbox_id)
     given, expected = hashlib.sha256(tokens[0]).hexdigest(), route.traffic_token_sha256 or ""
     return None if hmac.compare_digest(given, expected) else errors.token_invalid(to.sandbox_id)
+
+
+def may_wake(to: ToSandbox, head: RequestHead, route: Route) -> Refusal | None:
+    """Why the request does not resume a sandbox that sleeps; ``None`` when it does. Only who may use a port
+    can make the machine work for it, so envd's token is looked at here, and here alone."""
+    if to.port != ENVD_PORT:
+        return admit(to, head, route)
+    given = (head.values(_ENVD_TOKEN_HEADER) or [b""])[0]
+    if route.envd_token is None or hmac.compare_digest(given, route.envd_token.encode()):
+        return None
+    return errors.may_not_wake(to.sandbox_id)
 
 
 def is_reserved(to: ToSandbox, target: bytes) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, and_, exists, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from atolld.model.errors import Conflict, TooMany
 from atolld.model.records import Cursor, Deadline, End, SandboxFilter, SandboxRecord
@@ -22,6 +24,7 @@ from atolld.model.sandbox import (
 )
 from atolld.model.team import TeamId
 from atolld.store.database import Database
+from atolld.store.once import OnlyOnce, claim_key
 from atolld.store.tables import sandboxes
 
 _c = sandboxes.c
@@ -31,16 +34,22 @@ class SandboxRows:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def insert(self, record: SandboxRecord, *, limit: int) -> None:
-        """Raises :class:`TooMany` when the team has ``limit`` sandboxes already; both in one transaction."""
-        alive = select(func.count()).where(_c.team_id == record.team_id, _c.state.in_(sorted(USING_QUOTA)))
+    async def insert(
+        self, record: SandboxRecord, *, limit: int, once: OnlyOnce | None = None
+    ) -> SandboxRecord:
+        """The new row; with ``once``, the row that the same request made before, where it did.
+
+        Raises :class:`TooMany` when the team has ``limit`` sandboxes already, and what :func:`claim_key`
+        does; all in one transaction.
+        """
         async with self._database.write() as connection:
-            if (await connection.execute(alive)).scalar_one() >= limit:
-                raise TooMany(
-                    f"you have reached the maximum number of concurrent E2B sandboxes ({limit}). If you need "
-                    "more, kill some, or have the operator raise ATOLL_MAX_SANDBOXES"
-                )
+            if once is not None:
+                earlier = await claim_key(connection, record, once)
+                if earlier is not None:
+                    return _record(earlier)
+            await check_quota(connection, record.team_id, limit)
             await connection.execute(insert(sandboxes).values(**_values(record)))
+        return record
 
     async def get(self, sandbox_id: SandboxId) -> SandboxRecord | None:
         query = select(sandboxes).where(_c.sandbox_id == sandbox_id)
@@ -55,11 +64,16 @@ class SandboxRows:
         end: End | None = None,
         deadline: Deadline | None = None,
         due_by: float | None = None,
+        snapshot_id: str | None = None,
+        at: datetime | None = None,
+        limit: int | None = None,
     ) -> SandboxRecord:
         """Applies ``events``, one after the other, to the row that ``record`` was read from.
 
-        ``due_by``: only when the row's deadline is not later than these ticks. Raises :class:`Conflict` when
-        the table does not allow it, or the row is no longer what ``record`` says.
+        ``due_by``: only when the row's deadline is not later than these ticks. ``snapshot_id`` goes with a
+        PAUSE, ``at`` is the time of a PAUSE or RESUME_DONE. ``limit``: raises :class:`TooMany` when the team
+        has that many already. Raises :class:`Conflict` when the table does not allow it, or the row is no
+        longer what ``record`` says.
         """
         state = record.state
         incarnation = record.incarnation
@@ -70,6 +84,12 @@ class SandboxRows:
             state = following
             incarnation += step is Event.RESUME
         changes: dict[str, Any] = {"state": state.value, "incarnation": incarnation}
+        if Event.PAUSE in events:
+            changes |= {"snapshot_id": snapshot_id, "paused_at": at}
+        if Event.PAUSE_FAILED in events or Event.RESUME_DONE in events:
+            changes |= {"snapshot_id": None, "paused_at": None}
+        if Event.RESUME_DONE in events and at is not None:
+            changes["started_at"] = at
         if end is not None:
             changes |= _end_values(end)
         if deadline is not None:
@@ -80,10 +100,14 @@ class SandboxRows:
             _c.incarnation == record.incarnation,
             *([] if due_by is None else [_c.deadline_ticks <= due_by]),
         )
-        changed = await self._update(condition, changes)
-        if changed is None:
+        statement = update(sandboxes).where(condition).values(**changes).returning(sandboxes)
+        async with self._database.write() as connection:
+            if limit is not None:
+                await check_quota(connection, record.team_id, limit)
+            row = (await connection.execute(statement)).one_or_none()
+        if row is None:
             raise Conflict(f"sandbox {record.sandbox_id} changed meanwhile: try again")
-        return changed
+        return _record(row)
 
     async def set_deadline(
         self, sandbox_id: SandboxId, team_id: TeamId, deadline: Deadline, *, extend_only: bool
@@ -126,11 +150,39 @@ class SandboxRows:
         async with self._database.read() as connection:
             return [_record(row) for row in (await connection.execute(query)).all()]
 
+    async def asleep(self) -> Sequence[SandboxRecord]:
+        """Every paused sandbox, of all teams."""
+        query = select(sandboxes).where(_c.state == State.PAUSED.value)
+        async with self._database.read() as connection:
+            return [_record(row) for row in (await connection.execute(query)).all()]
+
+    async def used_snapshots(self) -> frozenset[str]:
+        """Ids of the snapshots that hold a sandbox's state, or will when they are written."""
+        query = select(_c.snapshot_id).where(_c.snapshot_id.is_not(None), _c.state != State.KILLED.value)
+        async with self._database.read() as connection:
+            return frozenset((await connection.execute(query)).scalars())
+
+    async def used_builds(self) -> frozenset[str]:
+        """Ids of the builds that sandboxes which are not over started from."""
+        query = select(_c.build_id).where(_c.state != State.KILLED.value).distinct()
+        async with self._database.read() as connection:
+            return frozenset((await connection.execute(query)).scalars())
+
     async def _update(self, condition: ColumnElement[bool], changes: dict[str, Any]) -> SandboxRecord | None:
         statement = update(sandboxes).where(condition).values(**changes).returning(sandboxes)
         async with self._database.write() as connection:
             row = (await connection.execute(statement)).one_or_none()
         return None if row is None else _record(row)
+
+
+async def check_quota(connection: AsyncConnection, team_id: TeamId, limit: int) -> None:
+    """Raises :class:`TooMany` when the team has ``limit`` sandboxes already."""
+    alive = select(func.count()).where(_c.team_id == team_id, _c.state.in_(sorted(USING_QUOTA)))
+    if (await connection.execute(alive)).scalar_one() >= limit:
+        raise TooMany(
+            f"you have reached the maximum number of concurrent E2B sandboxes ({limit}). If you need "
+            "more, kill some, or have the operator raise ATOLL_MAX_SANDBOXES"
+        )
 
 
 def _conditions(wanted: SandboxFilter) -> list[ColumnElement[bool]]:
@@ -170,6 +222,12 @@ def _values(record: SandboxRecord) -> dict[str, Any]:
         "allow_internet": record.allow_internet,
         "metadata": dict(record.metadata),
         "envs": dict(record.envs),
+        "traffic_token": record.traffic_token,
+        "timeout": record.timeout,
+        "auto_pause": record.auto_pause,
+        "auto_resume": record.auto_resume,
+        "snapshot_id": record.snapshot_id,
+        "paused_at": record.paused_at,
     }
     return values | _deadline_values(record.deadline) | (_end_values(record.end) if record.end else {})
 
@@ -202,5 +260,11 @@ def _record(row: Row[Any]) -> SandboxRecord:
         allow_internet=row.allow_internet,
         metadata=row.metadata,
         envs=row.envs,
+        traffic_token=row.traffic_token,
+        timeout=row.timeout,
+        auto_pause=row.auto_pause,
+        auto_resume=row.auto_resume,
+        snapshot_id=row.snapshot_id,
+        paused_at=row.paused_at,
         end=end,
     )

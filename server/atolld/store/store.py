@@ -7,6 +7,7 @@ from pathlib import Path
 from atolld.store.database import Database, open_database
 from atolld.store.migrate import migrate
 from atolld.store.sandboxes import SandboxRows
+from atolld.store.snapshots import SnapshotRows
 from atolld.store.teams import TeamRows
 from atolld.store.templates import TemplateRows
 
@@ -17,6 +18,7 @@ class Store:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.sandboxes = SandboxRows(database)
+        self.snapshots = SnapshotRows(database)
         self.teams = TeamRows(database)
         self.templates = TemplateRows(database)
 

@@ -98,6 +98,8 @@ builds = Table(
     Column("status", String, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("finished_at", Instant),
+    # Set for a snapshot that was taken of a sandbox: it can be started from as any build can.
+    Column("source_sandbox_id", String),
 )
 
 template_tags = Table(
@@ -134,7 +136,23 @@ sandboxes = Table(
     Column("end_reason", String),
     Column("end_detail", String),
     Column("ended_at", Instant),
+    Column("traffic_token", String),
+    Column("timeout", Integer, nullable=False, server_default="300"),
+    Column("auto_pause", Boolean, nullable=False, server_default="0"),
+    Column("auto_resume", Boolean, nullable=False, server_default="0"),
+    Column("snapshot_id", String),
+    Column("paused_at", Instant),
     # Rows outlive teams and templates: no foreign keys, so that the reason of an end is never lost.
     Index(None, "team_id", "state", "started_at", "sandbox_id"),
     Index(None, "state"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("team_id", String, primary_key=True),
+    Column("key", String, primary_key=True),
+    Column("body_hash", String, nullable=False),
+    Column("sandbox_id", String, nullable=False),
+    Column("created_at", Instant, nullable=False),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.dialects.sqlite import insert
 
 from atolld.model.errors import Conflict
@@ -104,9 +104,13 @@ class TemplateRows:
         return list(first.values())
 
     async def default_builds(self) -> list[BuildRow]:
-        """The build each template starts from when no tag is given."""
+        """The build each template starts from when no tag is given; snapshots of sandboxes are left out."""
         query = select(template_tags.c.template_id, template_tags.c.build_id).where(
-            template_tags.c.tag == DEFAULT_TAG
+            template_tags.c.tag == DEFAULT_TAG, template_tags.c.build_id.in_(_recipes())
         )
         async with self._database.read() as connection:
             return [BuildRow(row.template_id, row.build_id) for row in await connection.execute(query)]
+
+
+def _recipes() -> Select[tuple[str]]:
+    return select(builds.c.build_id).where(builds.c.source_sandbox_id.is_(None))

@@ -71,10 +71,9 @@ async def test_null_is_as_good_as_absent(client: Any) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        {"autoPause": True},
+        {"autoPauseMemory": False, "autoPause": True},
         {"autoResume": {"enabled": True}},
         {"network": {"denyOut": ["0.0.0.0/0"]}},
-        {"network": {"allowPublicTraffic": False}},
         {"iam": {"tokens": {"a": {}}}},
         {"volumeMounts": [{"name": "a", "path": "/a"}]},
     ],

@@ -162,8 +162,8 @@ async def test_a_sandbox_ends_at_its_deadline_and_not_before(house: Any) -> None
 async def test_connect_extends_and_never_shortens(house: Any) -> None:
     sandbox_id = await house.create(100)
     before = await _row(house, sandbox_id)
-    assert await house.sandboxes.connect(house.team, sandbox_id, 50) == before
-    longer = await house.sandboxes.connect(house.team, sandbox_id, 200)
+    assert await house.sandboxes.connect(house.team, sandbox_id, 50) == (before, None)
+    longer, _ = await house.sandboxes.connect(house.team, sandbox_id, 200)
     assert longer.deadline.at == before.deadline.at + timedelta(seconds=100)
     await house.clock.advance(150)
     await house.settled()
@@ -193,7 +193,7 @@ async def test_no_sandbox_outlives_the_longest_life(house: Any) -> None:
     with pytest.raises(InvalidRequest, match="Max instance length exceeded"):
         await house.sandboxes.set_timeout(house.team, sandbox_id, 86_400)
     before = await _row(house, sandbox_id)
-    connected = await house.sandboxes.connect(house.team, sandbox_id, 86_400)
+    connected, _ = await house.sandboxes.connect(house.team, sandbox_id, 86_400)
     assert connected.deadline.at == before.deadline.at
 
 

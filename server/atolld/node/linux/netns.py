@@ -43,6 +43,7 @@ _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _PACKET_BUFFER = 4 << 20
 _NUD_PERMANENT = 0x80
 _ROUTE_UNREACHABLE = 7
+_HOLD_HANDLE, _TC_ROOT = 0x10000, 0xFFFFFFFF
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _T = TypeVar("_T")
@@ -54,6 +55,7 @@ class Netlink(Protocol):
     async def link(self, command: str, **arguments: Any) -> Any: ...
     async def addr(self, command: str, **arguments: Any) -> Any: ...
     async def neigh(self, command: str, **arguments: Any) -> Any: ...
+    async def tc(self, command: str, *positional: Any, **arguments: Any) -> Any: ...
     async def route(self, command: str, **arguments: Any) -> Any: ...
     def close(self) -> None: ...
 
@@ -158,6 +160,33 @@ async def delete_link(netlink: Netlink, name: str) -> None:
     except NetlinkError as error:
         if error.code not in (errno.ENODEV, errno.ENOENT):
             raise HostError(f"the network link {name} cannot be removed ({error})") from error
+    except OSError:
+        pass
+
+
+async def hold_link(netlink: Netlink, name: str) -> None:
+    """Drops every packet to the guest, silently, until :func:`release_link`; idempotent.
+
+    The queueing discipline ``blackhole`` is part of every kernel that has any, and nobody else's here.
+    """
+    try:
+        index = socket.if_nametoindex(name)
+        await netlink.tc("add", "blackhole", index, _HOLD_HANDLE, parent=_TC_ROOT)
+    except NetlinkError as error:
+        if error.code != errno.EEXIST:
+            raise HostError(f"the traffic of {name} cannot be held ({error})") from error
+    except OSError as error:
+        raise HostError(f"the traffic of {name} cannot be held ({error})") from error
+
+
+async def release_link(netlink: Netlink, name: str) -> None:
+    """Undoes :func:`hold_link`; nothing to do when the link is gone, or was not held."""
+    try:
+        index = socket.if_nametoindex(name)
+        await netlink.tc("del", index=index, handle=_HOLD_HANDLE, parent=_TC_ROOT)
+    except NetlinkError as error:
+        if error.code not in (errno.ENOENT, errno.ENODEV, errno.EINVAL):
+            raise HostError(f"the traffic of {name} cannot be let go ({error})") from error
     except OSError:
         pass
 

@@ -48,6 +48,11 @@ class FakeRuntime:
         self.fail: Counter[str] = Counter()
         """Verb → how many of its next calls fail."""
         self.calls: list[str] = []
+        self.may_checkpoint = asyncio.Event()
+        """Cleared, every checkpoint waits."""
+        self.may_checkpoint.set()
+        self.sizes: dict[str, int] = {}
+        """Container → bytes its checkpoint takes; nothing, where it is not told."""
         self._host_key = host_key
 
     async def sha256(self) -> str:
@@ -78,11 +83,16 @@ class FakeRuntime:
 
     async def checkpoint(self, name: str, directory: Path, *, keep_running: bool) -> None:
         self._enter("checkpoint")
+        await self.may_checkpoint.wait()
         container = self._get(name)
         for file in CHECKPOINT_FILES:
             (directory / file).write_text(repr(container.spec.args))
         if not keep_running:
             await self._end(container, "")
+
+    async def measure(self, name: str) -> int:
+        self._enter("measure")
+        return self.sizes.get(name, 0)
 
     async def freeze(self, name: str) -> None:
         self._enter("freeze")

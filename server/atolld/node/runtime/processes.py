@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Generator
+from pathlib import Path
 
 
 @contextlib.contextmanager
@@ -45,6 +46,18 @@ def command_line(pid: int) -> tuple[str, ...]:
             return tuple(part.decode("utf-8", "replace") for part in file.read().split(b"\0") if part)
     except OSError:
         return ()
+
+
+def sum_unlinked_files(pid: int) -> int:
+    """Bytes allocated to the files without a name that a process has open: gVisor keeps the guest's memory
+    and its writable layer in such."""
+    allocated: dict[tuple[int, int], int] = {}
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if os.readlink(link).endswith(" (deleted)"):
+                status = os.stat(link)
+                allocated[status.st_dev, status.st_ino] = status.st_blocks * 512
+    return sum(allocated.values())
 
 
 async def _wait_readable(descriptor: int) -> None:

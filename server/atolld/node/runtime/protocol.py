@@ -93,7 +93,12 @@ class Runtime(Protocol):
         ...
 
     async def checkpoint(self, name: str, directory: Path, *, keep_running: bool) -> None:
-        """Writes :data:`CHECKPOINT_FILES` into the existing, empty ``directory``, on disk when it returns."""
+        """Writes :data:`CHECKPOINT_FILES` into the existing, empty ``directory``; flushing them is the
+        caller's. A frozen one stays frozen."""
+        ...
+
+    async def measure(self, name: str) -> int:
+        """Bytes that a checkpoint takes on disk at most: the memory and the files it has written."""
         ...
 
     async def freeze(self, name: str) -> None: ...

@@ -18,7 +18,7 @@ from pathlib import Path
 from atolld.model.errors import HostError
 from atolld.node.runtime.bundle import HOST_DIRECTORY, build_config, network_args, runsc_flags
 from atolld.node.runtime.control_socket import call
-from atolld.node.runtime.processes import kill_and_wait, wait_ended
+from atolld.node.runtime.processes import kill_and_wait, sum_unlinked_files, wait_ended
 from atolld.node.runtime.protocol import CHECKPOINT_FILES, CheckpointUnusable, ContainerSpec
 from atolld.node.runtime.state_files import (
     Container,
@@ -30,6 +30,8 @@ from atolld.node.runtime.state_files import (
 from atolld.node.verify import hash_file
 
 _COMMAND_TIMEOUT = 60.0
+_STATE_SIZE = 16 << 20
+"""More than a checkpoint takes beside the pages, bytes."""
 _LOG = "runsc.log"
 _MISMATCH = "restore spec validation"
 _MAX_SOCKET_PATH = 108
@@ -97,7 +99,12 @@ class RunscRuntime:
         }
         with _open_files(directory, os.O_RDWR | os.O_CREAT | os.O_EXCL) as files:
             await self._call(name, "Checkpoint", options, files, timeout=600)
-            await asyncio.to_thread(_flush, [*files], directory)
+
+    async def measure(self, name: str) -> int:
+        container = await self._find(name)
+        if container is None:
+            raise HostError(f"the container {name} is gone")
+        return await asyncio.to_thread(sum_unlinked_files, container.pids[0]) + _STATE_SIZE
 
     async def freeze(self, name: str) -> None:
         # The sentry's own pause. The cgroup freezer would corrupt systrap's memory at the thaw.
@@ -206,16 +213,6 @@ def _open_files(directory: Path, flags: int) -> Generator[list[int]]:
     finally:
         for descriptor in files:
             os.close(descriptor)
-
-
-def _flush(files: Sequence[int], directory: Path) -> None:
-    for descriptor in files:
-        os.fsync(descriptor)
-    parent = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)
 
 
 def _tail(path: Path, size: int = 2000) -> str:

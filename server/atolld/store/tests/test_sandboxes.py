@@ -41,7 +41,7 @@ async def test_the_quota_counts_what_uses_the_machine(store: Store, starting: Ma
 async def test_quota_holds_for_creates_at_once(store: Store, starting: Make) -> None:
     inserts = (store.sandboxes.insert(starting(), limit=3) for _ in range(10))
     outcomes = await asyncio.gather(*inserts, return_exceptions=True)
-    assert sum(outcome is None for outcome in outcomes) == 3
+    assert sum(isinstance(outcome, SandboxRecord) for outcome in outcomes) == 3
 
 
 async def test_only_one_of_two_transitions_wins(store: Store, starting: Make) -> None:

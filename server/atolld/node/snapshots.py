@@ -1,0 +1,146 @@
+"""Snapshots of sandboxes on disk: ``snapshots/<snapshot_id>/{manifest.json, snapshot/…}``, like a build.
+
+One is written under another name and renamed when all of it is on the disk and its manifest vouches for
+every file: a directory with that name is whole, whenever the server died.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from atolld.model.errors import BuildDamaged, HostError
+from atolld.model.template import Build, Manifest, StoredFile, encode_manifest, parse_manifest
+from atolld.node.verify import hash_file
+
+MANIFEST_FILE = "manifest.json"
+_ID = re.compile(r"[a-z0-9-]{1,64}")
+_UNFINISHED = ".unfinished"
+
+
+class SnapshotFiles:
+    """Those of one state directory. Every method blocks; the disk may take its time."""
+
+    def __init__(self, home: Path) -> None:
+        self._roots = home / "roots"
+        self._directory = home / "snapshots"
+
+    def ids(self) -> frozenset[str]:
+        """All that are whole."""
+        return frozenset(
+            path.name for path in _list(self._directory) if (path / MANIFEST_FILE).is_file() and _is_id(path)
+        )
+
+    def path(self, snapshot_id: str) -> Path:
+        return self._directory / snapshot_id
+
+    def load(self, snapshot_id: str) -> Build:
+        """Raises :class:`BuildDamaged` when there is none that can be read."""
+        directory = self._directory / snapshot_id
+        try:
+            manifest = parse_manifest((directory / MANIFEST_FILE).read_text())
+        except (OSError, ValueError) as error:
+            raise BuildDamaged(
+                f"snapshot {snapshot_id} cannot be read ({error}): its state is lost, start from another"
+            ) from error
+        return Build(manifest, directory, self._roots / manifest.root_image)
+
+    def begin(self, snapshot_id: str) -> Path:
+        """A new directory for the snapshot's files; :meth:`seal` or :meth:`discard` follows."""
+        files = self.unfinished(snapshot_id)
+        shutil.rmtree(files.parent, ignore_errors=True)
+        files.mkdir(parents=True, mode=0o700)
+        return files
+
+    def unfinished(self, snapshot_id: str) -> Path:
+        """Where the files lie until the snapshot is sealed."""
+        return self._directory / f"{snapshot_id}{_UNFINISHED}" / "snapshot"
+
+    def seal(
+        self, snapshot_id: str, base: Manifest, template_id: str, name: str, *, safe: bool = True
+    ) -> Build:
+        """Flushes and hashes what :meth:`begin`'s directory holds, and gives it its name.
+
+        ``base``: the build the sandbox was made of. ``safe`` is false for one that this server restores at
+        once: it is neither flushed nor hashed. Raises :class:`HostError`; nothing is left then.
+        """
+        work, final = self._directory / f"{snapshot_id}{_UNFINISHED}", self._directory / snapshot_id
+        try:
+            files = work / "snapshot"
+            if safe:
+                flush(files)
+            manifest = replace(
+                base,
+                template_id=template_id,
+                build_id=snapshot_id,
+                name=name,
+                created_at=datetime.now(UTC).isoformat(),
+                snapshot={path.name: _vouch(path, hashed=safe) for path in sorted(files.iterdir())},
+            )
+            (work / MANIFEST_FILE).write_text(encode_manifest(manifest))
+            if safe:
+                flush(work)
+            work.rename(final)
+            if safe:
+                _flush_directory(self._directory)
+        except OSError as error:
+            shutil.rmtree(work, ignore_errors=True)
+            raise HostError(
+                f"the snapshot cannot be written ({error}): free some space, try again"
+            ) from error
+        return Build(manifest, final, self._roots / manifest.root_image)
+
+    def discard(self, snapshot_id: str) -> None:
+        """Idempotent. A sandbox that is still loading it has the files open, and is not disturbed."""
+        final = self._directory / snapshot_id
+        with contextlib.suppress(FileNotFoundError):
+            # In one step, so that no half of it passes for a whole one.
+            final.rename(final.with_name(f"{snapshot_id}{_UNFINISHED}"))
+        shutil.rmtree(final.with_name(f"{snapshot_id}{_UNFINISHED}"), ignore_errors=True)
+
+    def discard_unfinished(self) -> None:
+        """What a dead server was just writing or removing."""
+        for path in _list(self._directory):
+            if path.name.endswith(_UNFINISHED):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def flush(directory: Path) -> None:
+    """Every file of the directory, and the directory, onto the disk."""
+    for path in directory.iterdir():
+        if path.is_file():
+            with _opened(path, os.O_RDONLY) as descriptor:
+                os.fsync(descriptor)
+    _flush_directory(directory)
+
+
+def _flush_directory(directory: Path) -> None:
+    with _opened(directory, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
+        os.fsync(descriptor)
+
+
+@contextlib.contextmanager
+def _opened(path: Path, flags: int) -> Generator[int]:
+    descriptor = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _vouch(path: Path, *, hashed: bool) -> StoredFile:
+    return StoredFile(path.stat().st_size, hash_file(path) if hashed else "")
+
+
+def _is_id(path: Path) -> bool:
+    return _ID.fullmatch(path.name) is not None
+
+
+def _list(directory: Path) -> Iterator[Path]:
+    return directory.iterdir() if directory.is_dir() else iter(())

@@ -1,0 +1,265 @@
+"""A sandbox's life with the published SDK: asleep and awake, copied, and with a server that dies."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import threading
+import time
+import uuid
+
+import httpx
+import pytest
+from e2b import NotFoundException, SandboxException, SandboxQuery, SandboxState
+from e2b import Sandbox as BaseSandbox
+from e2b_code_interpreter import Sandbox
+
+from server_process import ServerProcess
+
+pytestmark = pytest.mark.machine
+
+
+def states(sandbox: BaseSandbox) -> list[str]:
+    """As which it is listed: once, as running or paused; not at all when it is gone."""
+    found: list[str] = []
+    for state in (SandboxState.RUNNING, SandboxState.PAUSED):
+        pages = BaseSandbox.list(query=SandboxQuery(state=[state]))
+        while pages.has_next:
+            found += [str(e.state.value) for e in pages.next_items() if e.sandbox_id == sandbox.sandbox_id]
+    return found
+
+
+def test_a_pause_keeps_variables_files_and_processes() -> None:
+    sandbox = Sandbox.create(timeout=300, envs={"KEPT": "yes"})
+    try:
+        sandbox.run_code("import os, random; kept = {'a': [1, 2]}; handle = open('/tmp/open', 'w')")
+        sandbox.files.write("notes.txt", "before")
+        sandbox.commands.run(
+            "while true; do date +%s >> /tmp/ticks; sleep 0.2; done", background=True, timeout=0
+        )
+        sandbox.commands.run("python3 -m http.server 3000", background=True, timeout=0)
+        assert sandbox.pause()
+        assert not sandbox.pause()
+        assert states(sandbox) == ["paused"]
+        assert not sandbox.is_running()
+        again = Sandbox.connect(sandbox.sandbox_id, timeout=60)
+        assert states(again) == ["running"]
+        assert again.run_code("kept['a'], handle.write('x'), os.environ['KEPT']").text == "([1, 2], 1, 'yes')"
+        assert again.files.read("notes.txt") == "before"
+        lines = int(again.commands.run("wc -l < /tmp/ticks").stdout)
+        deadline = time.monotonic() + 5
+        while int(again.commands.run("wc -l < /tmp/ticks").stdout) <= lines:
+            assert time.monotonic() < deadline, "the process of before does not go on"
+        assert abs(int(again.commands.run("date +%s").stdout) - time.time()) < 3
+        assert "Directory listing" in again.commands.run("curl -s http://localhost:3000/").stdout
+        info = again.get_info()
+        assert 30 < (info.end_at - info.started_at).total_seconds() <= 61
+    finally:
+        assert Sandbox.kill(sandbox.sandbox_id)
+
+
+def test_a_paused_sandbox_is_killed_for_good() -> None:
+    sandbox = BaseSandbox.create(timeout=60)
+    sandbox.pause()
+    assert sandbox.kill()
+    assert states(sandbox) == []
+    with pytest.raises(NotFoundException):
+        BaseSandbox.connect(sandbox.sandbox_id)
+    with pytest.raises(NotFoundException):
+        BaseSandbox.pause(sandbox.sandbox_id)
+
+
+def test_it_is_paused_at_its_timeout_and_resumed_by_a_call() -> None:
+    sandbox = Sandbox.create(timeout=300, lifecycle={"on_timeout": "pause", "auto_resume": True})
+    try:
+        assert sandbox.get_info().lifecycle is not None
+        sandbox.run_code("kept = 41")
+        sandbox.set_timeout(1)
+        deadline = time.monotonic() + 15
+        while states(sandbox) != ["paused"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert sandbox.run_code("kept + 1").text == "42"
+        assert states(sandbox) == ["running"]
+        assert sandbox.commands.run("echo $((6*7))").stdout == "42\n"
+    finally:
+        sandbox.kill()
+
+
+def test_envd_is_not_woken_without_its_token(atoll: ServerProcess) -> None:
+    sandbox = BaseSandbox.create(timeout=300, lifecycle={"on_timeout": "pause", "auto_resume": True})
+    try:
+        sandbox.pause()
+        host = {"Host": sandbox.get_host(49983)}
+        refused = httpx.get(f"{atoll.url}/health", headers=host, timeout=30)
+        assert refused.status_code == 403
+        assert states(sandbox) == ["paused"]
+        port = {"Host": sandbox.get_host(3000)}
+        woken = httpx.get(atoll.url, headers=port, timeout=30)
+        assert woken.status_code == 502
+        assert "port is not open" in woken.text
+        assert states(sandbox) == ["running"]
+    finally:
+        sandbox.kill()
+
+
+def test_forks_carry_the_kernel_and_differ_in_identity() -> None:
+    source = Sandbox.create(timeout=120, metadata={"of": "fork"})
+    forks: list[Sandbox] = []
+    try:
+        source.run_code("kept = list(range(5)); import random, uuid")
+        source.files.write("shared.txt", "one")
+        outcomes = source.fork(timeout=60, count=2)
+        assert all(isinstance(outcome, Sandbox) for outcome in outcomes), outcomes
+        forks = [outcome for outcome in outcomes if isinstance(outcome, Sandbox)]
+        assert len({source.sandbox_id, *(fork.sandbox_id for fork in forks)}) == 3
+        for fork in forks:
+            assert fork.run_code("kept.append(len(kept)); kept").text == "[0, 1, 2, 3, 4, 5]"
+            assert fork.files.read("shared.txt") == "one"
+            fork.files.write("shared.txt", fork.sandbox_id)
+            assert fork.commands.run("hostname").stdout.strip() == fork.sandbox_id
+            assert fork.get_info().metadata == {"of": "fork"}
+        assert source.run_code("kept").text == "[0, 1, 2, 3, 4]"
+        assert source.files.read("shared.txt") == "one"
+        drawn = {it.run_code("random.random(), uuid.uuid4()").text for it in (source, *forks)}
+        assert len(drawn) == 3
+    finally:
+        for it in (source, *forks):
+            it.kill()
+
+
+def test_a_snapshot_is_a_template() -> None:
+    name = f"kept-{uuid.uuid4().hex[:8]}"
+    source = Sandbox.create(timeout=120)
+    try:
+        source.run_code("kept = 'of the snapshot'")
+        snapshot = source.create_snapshot(name=f"{name}:v1")
+        assert snapshot.names == [snapshot.snapshot_id]
+        assert snapshot.snapshot_id.endswith(f"/{name}:v1")
+        source.run_code("kept = 'of the source'")
+        unnamed = source.create_snapshot()
+        assert unnamed.snapshot_id.endswith(":default")
+        listed = source.list_snapshots().next_items()
+        assert [it.snapshot_id for it in listed] == [unnamed.snapshot_id, snapshot.snapshot_id]
+        assert [it.snapshot_id for it in Sandbox.list_snapshots(name=name).next_items()] == [
+            snapshot.snapshot_id
+        ]
+        for snapshot_id, value in (
+            (snapshot.snapshot_id, "of the snapshot"),
+            (unnamed.snapshot_id, "of the source"),
+        ):
+            made = Sandbox.create(template=snapshot_id, timeout=60)
+            try:
+                assert made.run_code("kept").text == value
+                with pytest.raises(SandboxException, match="kill"):
+                    Sandbox.delete_snapshot(snapshot_id)
+                assert made.pause()
+                assert made.connect(timeout=60).run_code("kept").text == value
+            finally:
+                made.kill()
+        assert source.run_code("kept").text == "of the source"
+    finally:
+        source.kill()
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            assert Sandbox.delete_snapshot(snapshot.snapshot_id)
+            break
+        except SandboxException:
+            assert time.monotonic() < deadline  # the kill is not over yet
+            time.sleep(0.05)
+    assert not Sandbox.delete_snapshot(snapshot.snapshot_id)
+    assert Sandbox.delete_snapshot(unnamed.snapshot_id)
+
+
+def test_one_key_makes_one_sandbox() -> None:
+    key = str(uuid.uuid4())
+    first = BaseSandbox.create(timeout=60, idempotency_key=key)
+    try:
+        assert BaseSandbox.create(timeout=60, idempotency_key=key).sandbox_id == first.sandbox_id
+        with pytest.raises(SandboxException, match="422"):
+            BaseSandbox.create(timeout=61, idempotency_key=key)
+    finally:
+        first.kill()
+
+
+def test_ports_want_the_traffic_token(atoll: ServerProcess) -> None:
+    sandbox = BaseSandbox.create(timeout=60, network={"allow_public_traffic": False})
+    try:
+        assert sandbox.traffic_access_token
+        host = {"Host": sandbox.get_host(3000)}
+        assert httpx.get(atoll.url, headers=host, timeout=10).status_code == 403
+        token = {"e2b-traffic-access-token": sandbox.traffic_access_token}
+        assert httpx.get(atoll.url, headers=host | token, timeout=10).status_code == 502
+        assert sandbox.commands.run("echo ok").stdout == "ok\n"
+    finally:
+        sandbox.kill()
+
+
+def test_what_sleeps_outlives_a_server_that_is_killed(atoll: ServerProcess) -> None:
+    asleep = Sandbox.create(timeout=300)
+    awake = Sandbox.create(timeout=300)
+    try:
+        for it in (asleep, awake):
+            it.run_code("kept = 'through it all'")
+        asleep.pause()
+        atoll.kill()
+        atoll.start()
+        assert (states(asleep), states(awake)) == (["paused"], ["running"])
+        assert awake.run_code("kept").text == "through it all"
+        assert asleep.connect(timeout=60).run_code("kept").text == "through it all"
+        assert awake.pause()
+        assert awake.connect(timeout=60).run_code("kept").text == "through it all"
+    finally:
+        asleep.kill()
+        awake.kill()
+
+
+def test_a_server_killed_at_any_moment_loses_and_doubles_nothing(atoll: ServerProcess) -> None:
+    """Kills it while sandboxes are created, paused, forked and resumed; ATOLL_KILLS says how often."""
+    chance = random.Random(7)
+    alive = [Sandbox.create(timeout=600) for _ in range(2)]
+    for it in alive:
+        it.run_code(f"mine = '{it.sandbox_id}'")
+    try:
+        for _ in range(int(os.environ.get("ATOLL_KILLS", "5"))):
+            busy = [threading.Thread(target=_bother, args=(it.sandbox_id, chance.random())) for it in alive]
+            for thread in busy:
+                thread.start()
+            time.sleep(chance.random())
+            atoll.kill()
+            atoll.start()
+            for thread in busy:
+                thread.join()
+            for it in alive:
+                assert len(states(it)) == 1
+                assert it.connect(timeout=600).run_code("mine").text == it.sandbox_id
+    finally:
+        left = {it.sandbox_id for it in alive}
+        pages = BaseSandbox.list()
+        while pages.has_next:
+            left |= {entry.sandbox_id for entry in pages.next_items()}
+        for sandbox_id in left:
+            Sandbox.kill(sandbox_id)
+    deadline = time.monotonic() + 20
+    while (slots := [*(atoll.home / "run/sandboxes").iterdir()]) and time.monotonic() < deadline:
+        waiting = [it for it in slots if json.loads((it / "record.json").read_text())["sandbox_id"] is None]
+        if waiting == slots:
+            break
+        time.sleep(0.1)
+    assert not [it for it in slots if json.loads((it / "record.json").read_text())["sandbox_id"]]
+    assert not [*(atoll.home / "snapshots").glob("*")]
+
+
+def _bother(sandbox_id: str, chance: float) -> None:
+    """One call that may be cut off at any point."""
+    calls = (
+        lambda: Sandbox.pause(sandbox_id, request_timeout=20),
+        lambda: Sandbox.fork(sandbox_id, count=2, timeout=20, request_timeout=20),
+        lambda: (Sandbox.pause(sandbox_id), Sandbox.connect(sandbox_id, timeout=600, request_timeout=20)),
+        lambda: BaseSandbox.create(timeout=15, request_timeout=20),
+    )
+    with contextlib.suppress(Exception):  # whatever the killed server left unsaid
+        calls[int(chance * len(calls))]()
