@@ -63,8 +63,8 @@ def execute(settings: Settings, sandbox_id: str, command: Command) -> int:
 
 
 def join_words(words: Sequence[str]) -> str:
-    """One word is a line for the shell; several are a command and its arguments, each quoted. A leading ``--``
-    only says that our own options are over."""
+    """One word is a line for the shell; several are a command and its arguments, each quoted. A leading
+    ``--`` only says that our own options are over."""
     words = words[1:] if words[0] == "--" and len(words) > 1 else words
     return words[0] if len(words) == 1 else shlex.join(words)
 
