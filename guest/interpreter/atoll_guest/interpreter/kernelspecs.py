@@ -165,5 +165,6 @@ def parse(document: Mapping[str, Any], folder: Path) -> tuple[KernelSpec, frozen
         env={str(name): str(value) for name, value in env.items()},
         interrupt_mode=interrupt_mode,
         transport=transport,
+        displays_values=language == "r",
     )
     return spec, frozenset((language, *metadata.get("atoll_languages", ())))

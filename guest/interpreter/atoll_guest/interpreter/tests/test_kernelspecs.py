@@ -67,3 +67,8 @@ def test_only_our_own_kernels_never_drop_output(tmp_path: Path) -> None:
     assert kernelspecs.find("x", [tmp_path]).drops_output
     assert not kernelspecs.bash_spec().drops_output
     assert not kernelspecs.python_spec().drops_output
+
+
+def test_the_last_value_of_r_is_its_main_result_whoever_installed_the_kernel(tmp_path: Path) -> None:
+    spec, _ = kernelspecs.parse({"language": "R", "argv": ["R", "{connection_file}"]}, tmp_path)
+    assert spec.displays_values
