@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 from e2b import SandboxException, TimeoutException
-from e2b_code_interpreter import AsyncSandbox, Sandbox
+from e2b_code_interpreter import AsyncSandbox, Context, Sandbox
 from e2b_code_interpreter.charts import BarChart, LineChart, SuperChart
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(300)]
@@ -86,7 +86,7 @@ def test_displays_come_at_once_and_the_last_expression_is_main(interpreter: Sand
 def test_a_result_of_a_hundred_megabytes_streams_through(interpreter: Sandbox) -> None:
     code = "from IPython.display import HTML\nHTML('x' * 100_000_000)"
     (result,) = interpreter.run_code(code, timeout=200).results
-    assert len(result.html) == 100_000_000
+    assert len(result.html or "") == 100_000_000
 
 
 def test_a_result_over_the_limit_is_refused_with_size_and_limit(interpreter: Sandbox) -> None:
@@ -115,7 +115,7 @@ def test_plotly_figures_are_charts(interpreter: Sandbox) -> None:
     result = interpreter.run_code(code).results[-1]
     assert isinstance(result.chart, LineChart)
     assert result.chart.elements[0].points == [(0, 0), (1, 0.5), (2, 1)]
-    assert "application/vnd.plotly.v1+json" in result.extra
+    assert "application/vnd.plotly.v1+json" in (result.extra or {})
 
 
 def test_altair_charts_are_charts(interpreter: Sandbox) -> None:
@@ -133,18 +133,18 @@ def test_altair_charts_are_charts(interpreter: Sandbox) -> None:
 def test_seaborn_bokeh_images_and_figures_left_open_are_shown(interpreter: Sandbox) -> None:
     code = "import seaborn as sns, matplotlib.pyplot as plt\nax = sns.lineplot(x=[1, 2], y=[3, 4])"
     (result,) = [r for r in interpreter.run_code(code).results if r.png]
-    assert result.chart.type.value == "line"
+    assert result.chart.type.value == "line"  # type: ignore[union-attr]
     code = "fig, (a, b) = plt.subplots(1, 2); a.plot([1, 2]); b.bar(['x', 'y'], [1, 2]); plt.show()"
     (result,) = interpreter.run_code(code).results
     assert isinstance(result.chart, SuperChart)
     code = "from PIL import Image\nImage.new('RGB', (2, 2))"
     png = interpreter.run_code(code).results[0].png
-    assert base64.b64decode(png).startswith(b"\x89PNG")
+    assert base64.b64decode(png or "").startswith(b"\x89PNG")
     code = (
         "from bokeh.plotting import figure\nfrom bokeh.embed import file_html\n"
         "from IPython.display import HTML\np = figure(); p.line([1, 2], [3, 4]); HTML(file_html(p))"
     )
-    assert "bokeh" in interpreter.run_code(code).results[-1].html
+    assert "bokeh" in (interpreter.run_code(code).results[-1].html or "")
 
 
 def test_a_data_frame_is_data_and_nan_is_null(interpreter: Sandbox) -> None:
@@ -188,20 +188,20 @@ def test_contexts_by_their_routes(interpreter: Sandbox) -> None:
     assert context.id in [it.id for it in interpreter.list_code_contexts()]
     interpreter.run_code("x = 1", context=context)
     interpreter.restart_code_context(context)
-    assert interpreter.run_code("x", context=context).error.name == "NameError"
+    assert interpreter.run_code("x", context=context).error.name == "NameError"  # type: ignore[union-attr]
     interpreter.remove_code_context(context)
     with pytest.raises(SandboxException, match="not found"):
         interpreter.run_code("1", context=context)
 
 
-def fill(sandbox: Sandbox, contexts: list[object]) -> None:
+def fill(sandbox: Sandbox, contexts: list[Context]) -> None:
     while len(contexts) < 100:
         contexts.append(sandbox.create_code_context(request_timeout=120))
 
 
 def test_contexts_until_the_memory_is_used_and_the_next_is_refused(interpreter: Sandbox) -> None:
     with Sandbox.create(timeout=600) as sandbox:
-        contexts: list[object] = []
+        contexts: list[Context] = []
         with pytest.raises(SandboxException, match="500"):
             fill(sandbox, contexts)
         answer = sandbox.commands.run(
@@ -319,6 +319,6 @@ async def test_the_asynchronous_sdk_works_the_same(interpreter: Sandbox) -> None
         chart = (
             await sandbox.run_code("import matplotlib.pyplot as plt\nplt.bar(['a'], [1]); plt.show()")
         ).results[0]
-        assert chart.chart.type.value == "bar"
+        assert chart.chart.type.value == "bar"  # type: ignore[union-attr]
     finally:
         await sandbox.kill()
