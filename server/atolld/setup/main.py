@@ -38,7 +38,7 @@ def run(argv: Sequence[str], open_node: OpenNode, environ: Mapping[str, str] = o
     arguments = _parse(argv)
     try:
         config = read_config(environ)
-        everything = arguments.all or arguments.status or arguments.rebuild is not None
+        everything = _wants_all(arguments) or arguments.rebuild is not None
         machine = Machine(config, environ, open_node, everything=everything)
         return asyncio.run(_run(arguments, config, machine))
     except AtollError as error:
@@ -47,6 +47,11 @@ def run(argv: Sequence[str], open_node: OpenNode, environ: Mapping[str, str] = o
     except KeyboardInterrupt:
         print("atoll: set-up was interrupted: run the same again, what is done is kept", file=sys.stderr)
         return 130
+
+
+def _wants_all(arguments: argparse.Namespace) -> bool:
+    """The tests try every language."""
+    return arguments.all or arguments.status or arguments.verb == "test"
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -64,7 +69,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 async def _run(arguments: argparse.Namespace, config: Config, machine: Machine) -> int:
     steps = machine.steps()
     goals = [*ENOUGH, *machine.extras()]
-    if arguments.all or arguments.status:
+    if _wants_all(arguments):
         goals = [step.name for step in steps]
     if arguments.rebuild is not None and arguments.rebuild not in {step.name for step in steps}:
         names = ", ".join(step.name for step in steps)
