@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import ssl
 import threading
@@ -96,7 +97,7 @@ class Visitors:
                     if (status := ask()) != 200:
                         self.failures.append(f"{name}: {status}")
                 except Exception as error:
-                    self.failures.append(f"{name}: {error!r}")
+                    self.failures.append(f"{name}: {error!r} at {time.time():.1f}")
                 self.visits += 1
                 time.sleep(0.01)
 
@@ -129,6 +130,20 @@ def _holder(atoll: ServerProcess) -> int | None:
     return None
 
 
+def _caddy(atoll: ServerProcess) -> int | None:
+    """The process that has the https port."""
+    port = f":{int(atoll.environ['ATOLL_TLS_PORT']):04X} "
+    listening = [
+        line for line in Path("/proc/net/tcp").read_text().splitlines() if f"{port}00000000:0000 0A" in line
+    ]
+    inode = f"socket:[{listening[0].split()[9]}]"
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if any(os.readlink(link) == inode for link in (process / "fd").iterdir()):
+                return int(process.name)
+    return None
+
+
 def test_a_replaced_server_refuses_nothing_and_cuts_nothing(
     atoll: ServerProcess, sdk_environment: None
 ) -> None:
@@ -142,9 +157,11 @@ def test_a_replaced_server_refuses_nothing_and_cuts_nothing(
         doomed = [open_stream(atoll, killed), open_stream(atoll, killed, domain)]
         command = kept.commands.run("while read x; do echo got $x; done", background=True, stdin=True)
         visitors = _send_visitors(atoll, kept, domain)
+        caddy = _caddy(atoll)
         try:
             successor = replace(atoll)
             visited = visitors.visits
+            assert _caddy(atoll) == caddy, "https goes on by the same Caddy"
             httpx.post(
                 f"{atoll.url}/say", content="after", headers={"Host": f"3000-{kept.sandbox_id}.example.org"}
             )
@@ -191,7 +208,7 @@ def _send_visitors(atoll: ServerProcess, sandbox: Sandbox, domain: dict[str, str
     visitors.send("new connections, https", lambda: once("POST", public, content=b"x", verify=trust))
     visitors.send("one connection", lambda: kept.post(f"{atoll.url}/echo", headers=host).status_code)
     visitors.send("one connection, API", lambda: kept.get(one, headers=key).status_code)
-    visitors.send("HTTP/2", lambda: sdk.get(public).status)
+    visitors.send("HTTP/2", lambda: sdk.get(public, timeout=30).status)
     return visitors
 
 

@@ -165,9 +165,9 @@ async def open_skins(
 
 
 @contextlib.asynccontextmanager
-async def _https(config: Config, listeners: Sequence[socket.socket]) -> AsyncGenerator[TlsFront | None]:
+async def _https(config: Config, inherited: Sequence[int]) -> AsyncGenerator[TlsFront | None]:
     """https before the front door, where it is wanted and this machine can."""
-    front = await open_front(config, listeners=listeners)
+    front = await open_front(config, inherited=inherited)
     try:
         yield front
     finally:

@@ -4,13 +4,14 @@
 2. The old one lets go of everything that may have one owner only: the API ends with the requests it has, the
    pool, the watches, the deadlines, the store, the lock. It stops accepting, and new requests on connections
    that are open already it sends on to the port.
-3. It sends its listening sockets (SCM_RIGHTS). Whoever connects meanwhile waits in their queue.
+3. It sends its listening sockets and the handles of its Caddy (SCM_RIGHTS). Whoever connects meanwhile waits
+   in the sockets' queue; connections of https go on as if nothing happened.
 4. The new server starts as after any stop: lock, store, adoption of the sandboxes, API; then it accepts.
 5. The old one ends when its last stream has; the new one tells it of sandboxes that ended, whose streams it
    cuts. Should the new one end first, so does the old.
 
-Messages are lines of JSON: ``{"url"}`` →, ← ``{"door": how many sockets, "tls": how many}`` or ``{"error"}``,
-then → ``{"alive": [ids]}`` once and ``{"gone": id}`` for each end.
+Messages are lines of JSON: ``{"url"}`` →, ← ``{"door": how many descriptors, "tls": how many}`` or
+``{"error"}``, then → ``{"alive": [ids]}`` once and ``{"gone": id}`` for each end.
 """
 
 from __future__ import annotations
@@ -54,14 +55,16 @@ class Successor:
         self._reader = reader
         self._writer = writer
 
-    def give(self, door: Sequence[socket.socket], tls: Sequence[socket.socket]) -> None:
-        """From now on it owns this machine's sandboxes; the sockets given are closed here."""
+    def give(self, door: Sequence[socket.socket], tls: Sequence[int]) -> None:
+        """From now on it owns this machine's sandboxes; what is given is closed here."""
         line = json.dumps({"door": len(door), "tls": len(tls)}).encode() + b"\n"
         connection = self._writer.get_extra_info("socket")
         with socket.socket(fileno=os.dup(connection.fileno())) as raw:
-            socket.send_fds(raw, [line], [each.fileno() for each in (*door, *tls)])
-        for each in (*door, *tls):
+            socket.send_fds(raw, [line], [*(each.fileno() for each in door), *tls])
+        for each in door:
             each.close()
+        for descriptor in tls:
+            os.close(descriptor)
 
     async def follow(self, routes: Routes) -> None:
         """Withdraws the routes of sandboxes that it says have ended. Returns when it has ended itself."""
@@ -145,7 +148,7 @@ class Predecessor:
 
     connection: socket.socket
     door: Sequence[socket.socket]
-    tls: Sequence[socket.socket]
+    tls: Sequence[int]
 
     def keep_informed(self, routes: Routes) -> None:
         """Tells it which sandboxes live, and of every one that ends."""
@@ -180,12 +183,15 @@ def take_over(config: Config) -> Predecessor | None:
         raise HostError(
             f"the running server (process {holder.pid}) does not hand over ({error}): stop it first"
         ) from error
-    given = [socket.socket(fileno=descriptor) for descriptor in descriptors]
     message: dict[str, Any] = json.loads(line or b'{"error": "it ended"}')
     if "error" in message:
         connection.close()
         raise HostError(f"the running server does not hand over: {message['error']}")
-    for each in given:
+    door = [socket.socket(fileno=descriptor) for descriptor in descriptors[: message["door"]]]
+    tls = descriptors[message["door"] :]
+    for each in door:
         each.setblocking(False)
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
     _log.info("daemon.server.taken_over", predecessor=holder.pid)
-    return Predecessor(connection, given[: message["door"]], given[message["door"] :])
+    return Predecessor(connection, door, tls)

@@ -44,8 +44,8 @@ class Layout:
 
     names: Sequence[str]
     """Of the certificate; the first is the domain's."""
-    listeners: Sequence[int]
-    """File descriptors of listening sockets."""
+    addresses: Sequence[str]
+    port: int
     upstream: str
     """``address:port`` of the front door."""
     certificates: CertificateFiles | AcmeIssuer
@@ -66,16 +66,13 @@ def plan_config(layout: Layout) -> dict[str, Any]:
     }
 
 
-def plan_retirement(layout: Layout) -> dict[str, Any]:
-    """Nothing is listened on any more; what is open goes on, since :data:`_STREAM_END` is far away. The
-    certificates stay, for handshakes that have begun."""
-    plan = plan_config(layout)
-    return {**plan, "apps": {**plan["apps"], "http": {"servers": {}}}}
+def listen_names(addresses: Sequence[str], port: int) -> list[str]:
+    return [f"tcp/[{address}]:{port}" if ":" in address else f"tcp/{address}:{port}" for address in addresses]
 
 
 def _server(layout: Layout) -> dict[str, Any]:
     return {
-        "listen": [f"fd/{number}" for number in layout.listeners],
+        "listen": listen_names(layout.addresses, layout.port),
         # HTTP/3 needs UDP and none of the clients speaks it.
         "protocols": ["h1", "h2"],
         "automatic_https": {"disable": True},

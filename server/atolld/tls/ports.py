@@ -1,7 +1,6 @@
-"""The https port: may it be listened on, and the sockets that do.
+"""May the https port be listened on? Asked before Caddy starts.
 
-They are ours and only lent to Caddy. Caddy itself would share a taken port with whoever has it, each getting
-some of the connections; and connections that come while a Caddy replaces another wait instead of failing.
+Caddy itself would share a taken port with whoever has it, and each would get some of the connections.
 """
 
 from __future__ import annotations
@@ -15,8 +14,9 @@ from atolld.model.errors import HostError
 _ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
-def usable_addresses(addresses: Sequence[str], port: int) -> Sequence[str]:
-    """``addresses`` without ``::1`` on a machine that has no IPv6 beside an IPv4 address.
+def usable_addresses(addresses: Sequence[str], port: int, *, ours: bool = False) -> Sequence[str]:
+    """``addresses`` without ``::1`` on a machine that has no IPv6 beside an IPv4 address. ``ours``: the port
+    may be taken, by a Caddy of ours.
 
     Raises :class:`HostError` when another program has the port, or when it is not ours to take.
     """
@@ -27,33 +27,12 @@ def usable_addresses(addresses: Sequence[str], port: int) -> Sequence[str]:
         except OSError as error:
             if address == "::1" and usable and error.errno in _ABSENT:
                 continue
+            if ours and error.errno == errno.EADDRINUSE:
+                usable.append(address)
+                continue
             raise HostError(_why_not(address, port, error)) from error
         usable.append(address)
     return usable
-
-
-def open_listeners(addresses: Sequence[str], port: int) -> list[socket.socket]:
-    """One for each of ``addresses`` (empty: all of the machine, IPv6 included where there is any). Raises
-    :class:`HostError` as :func:`usable_addresses` does."""
-    opened: list[socket.socket] = []
-    try:
-        # A loop, so that what is open already is closed when the next fails.
-        for address in usable_addresses(addresses, port):
-            opened.append(_listen(address, port))  # noqa: PERF401
-    except BaseException as error:
-        for listener in opened:
-            listener.close()
-        if isinstance(error, OSError):
-            raise HostError(_why_not("", port, error)) from error
-        raise
-    return opened
-
-
-def _listen(address: str, port: int) -> socket.socket:
-    if address == "" and socket.has_dualstack_ipv6():
-        return socket.create_server(("", port), family=socket.AF_INET6, backlog=1024, dualstack_ipv6=True)
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    return socket.create_server((address, port), family=family, backlog=1024)
 
 
 def _try_bind(address: str, port: int) -> None:

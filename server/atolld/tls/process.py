@@ -1,4 +1,9 @@
-"""One Caddy process: started, ready, told of new certificates, ended."""
+"""One Caddy process: started, ready, told of new certificates, passed on to another server, ended.
+
+Caddy lives as long as somebody holds the write end of a pipe, its lifeline: its parent is a shell that waits
+for the end of that pipe and takes Caddy along when it ends. So Caddy never outlives its server, however that
+dies, and yet can be passed on to the server's successor with its connections.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +27,8 @@ from atolld.model.errors import HostError
 START_SECONDS = 20.0
 _RELOAD_SECONDS = 30.0
 _TAIL_BYTES = 2000
-_DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
+_HOLD = 'setpriv --pdeathsig KILL -- "$@" & echo $!; exec >/dev/null; read -r _'
+"""Starts Caddy, says its pid, and waits for the end of its own stdin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,35 +45,49 @@ class Files:
     """For what it keeps by itself; nothing of it matters."""
 
 
-@dataclass(slots=True)
 class CaddyProcess:
-    files: Files
-    _process: asyncio.subprocess.Process
+    def __init__(self, files: Files, handle: int, lifeline: int, pid: int) -> None:
+        self.files = files
+        self.pid = pid
+        self._handle = handle
+        """Its pidfd."""
+        self._lifeline = lifeline
+        self._ended = _wait_readable(handle)
 
     @classmethod
-    async def start(
-        cls, files: Files, config: Mapping[str, Any], environ: Mapping[str, str], lent: Sequence[int] = ()
-    ) -> CaddyProcess:
-        """Returns when it serves ``config``, in which the file descriptors ``lent`` have the numbers they
-        have here; else raises :class:`HostError` with its own words."""
+    async def start(cls, files: Files, config: Mapping[str, Any], environ: Mapping[str, str]) -> CaddyProcess:
+        """Returns when it serves ``config``; else raises :class:`HostError` with its own words."""
         replace_text(files.config, json.dumps(config, indent=1), 0o600)
         files.admin_socket.unlink(missing_ok=True)
         with _first_word(files.notify_socket) as word:
-            process = await _spawn(files, environ, lent)
+            process = await cls._spawn(files, environ)
             try:
-                await _wait_serving(files, process, word)
+                await process._wait_serving(word)
             except BaseException:
-                await _end(process, 0)
+                await process._end(0)
                 raise
-        return cls(files, process)
+        return process
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+    @classmethod
+    def adopt(cls, files: Files, handle: int, lifeline: int) -> CaddyProcess:
+        """One that another server started and passed on."""
+        return cls(files, handle, lifeline, _pid_of(handle))
 
-    async def wait_end(self) -> int:
-        """Its exit status, once it has ended by itself."""
-        return await self._process.wait()
+    def pass_on(self) -> list[int]:
+        """The descriptors to adopt it with; it is not ours any more."""
+        self._ended.cancel()
+        return [self._handle, self._lifeline]
+
+    def serves(self, config: Mapping[str, Any]) -> bool:
+        """Whether it was started, or last loaded, with ``config``."""
+        try:
+            return json.loads(self.files.config.read_text()) == config
+        except (OSError, ValueError):
+            return False
+
+    async def wait_end(self) -> None:
+        """Returns once it has ended by itself."""
+        await asyncio.shield(self._ended)
 
     async def reload(self, config: Mapping[str, Any]) -> None:
         """Reads the certificates anew; open connections stay. All is as before when it raises
@@ -84,12 +105,76 @@ class CaddyProcess:
 
     async def stop(self, grace: float) -> None:
         """New connections are refused at once; open requests have ``grace`` seconds. Idempotent."""
-        await _end(self._process, grace)
+        await self._end(grace)
         self.files.config.unlink(missing_ok=True)
 
-    async def discard(self) -> None:
-        """Ends one that was told to retire, at once; its files are its successor's."""
-        await _end(self._process, 0)
+    @classmethod
+    async def _spawn(cls, files: Files, environ: Mapping[str, str]) -> CaddyProcess:
+        files.home.mkdir(parents=True, exist_ok=True)
+        own = {
+            "HOME": str(files.home),
+            "XDG_DATA_HOME": str(files.home),
+            "XDG_CONFIG_HOME": str(files.home),
+            "NOTIFY_SOCKET": str(files.notify_socket),
+        }
+        read_end, lifeline = os.pipe()
+        try:
+            with files.errors.open("wb") as errors:
+                holder = await asyncio.create_subprocess_exec(
+                    "/bin/sh",
+                    "-c",
+                    _HOLD,
+                    "caddy",
+                    files.binary,
+                    "run",
+                    "--config",
+                    files.config,
+                    stdin=read_end,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=errors,
+                    env={**environ, **own},
+                    # Ctrl-C on our terminal is for us: we tell it when to end.
+                    start_new_session=True,
+                )
+            assert holder.stdout is not None
+            pid = int(await holder.stdout.readline())
+            # The shell reads nothing but its stdin, so that even of a Caddy that died the pid is kept.
+            return cls(files, os.pidfd_open(pid), lifeline, pid)
+        except (OSError, ValueError) as error:
+            os.close(lifeline)
+            raise HostError(f"Caddy cannot be started ({error}): setpriv of util-linux is needed") from error
+        except BaseException:
+            os.close(lifeline)
+            raise
+        finally:
+            os.close(read_end)
+
+    async def _wait_serving(self, word: asyncio.Future[str]) -> None:
+        await asyncio.wait((word, self._ended), timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if word.done():
+            if word.result():
+                raise HostError(f"Caddy refuses its configuration: {word.result()}")
+        elif self._ended.done():
+            raise HostError(f"Caddy ended at once: {_last_words(self.files.errors)}")
+        else:
+            words = _last_words(self.files.errors)
+            raise HostError(f"Caddy was not ready after {START_SECONDS:.0f} s: {words}")
+
+    async def _end(self, grace: float) -> None:
+        """Also of one that died: its shell goes."""
+        if self._lifeline < 0:
+            return
+        try:
+            if grace > 0 and not self._ended.done():
+                signal.pidfd_send_signal(self._handle, signal.SIGTERM)
+                await asyncio.wait((self._ended,), timeout=grace)
+        except ProcessLookupError:
+            pass
+        finally:
+            os.close(self._lifeline)
+            self._lifeline = -1
+            await asyncio.shield(self._ended)
+            os.close(self._handle)
 
 
 async def list_modules(caddy: Path) -> Sequence[str]:
@@ -98,32 +183,19 @@ async def list_modules(caddy: Path) -> Sequence[str]:
     return [line.strip() for line in output.splitlines() if line.strip()]
 
 
-async def _spawn(files: Files, environ: Mapping[str, str], lent: Sequence[int]) -> asyncio.subprocess.Process:
-    own = {
-        "HOME": str(files.home),
-        "XDG_DATA_HOME": str(files.home),
-        "XDG_CONFIG_HOME": str(files.home),
-        "NOTIFY_SOCKET": str(files.notify_socket),
-    }
-    files.home.mkdir(parents=True, exist_ok=True)
-    with files.errors.open("wb") as errors:
-        try:
-            return await asyncio.create_subprocess_exec(
-                *_DIE_WITH_US,
-                files.binary,
-                "run",
-                "--config",
-                files.config,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=errors,
-                stderr=errors,
-                env={**environ, **own},
-                # Ctrl-C on our terminal is for us: we tell it when to end.
-                start_new_session=True,
-                pass_fds=lent,
-            )
-        except OSError as error:
-            raise HostError(f"Caddy cannot be started ({error}): setpriv of util-linux is needed") from error
+def _wait_readable(descriptor: int) -> asyncio.Future[None]:
+    """Done once it is. Cancelled, it leaves the descriptor alone."""
+    loop = asyncio.get_running_loop()
+    readable: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(descriptor, lambda: readable.done() or readable.set_result(None))
+    readable.add_done_callback(lambda _: loop.remove_reader(descriptor))
+    return readable
+
+
+def _pid_of(handle: int) -> int:
+    """-1 for a process that has ended."""
+    text = Path(f"/proc/self/fdinfo/{handle}").read_text()
+    return int(text.partition("\nPid:")[2].split()[0])
 
 
 @contextlib.contextmanager
@@ -150,36 +222,6 @@ def _first_word(path: Path) -> Generator[asyncio.Future[str]]:
             loop.remove_reader(listener)
             word.cancel()
             path.unlink(missing_ok=True)
-
-
-async def _wait_serving(files: Files, process: asyncio.subprocess.Process, word: asyncio.Future[str]) -> None:
-    ended = asyncio.ensure_future(process.wait())
-    try:
-        await asyncio.wait((word, ended), timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        ended.cancel()
-    if word.done():
-        if word.result():
-            raise HostError(f"Caddy refuses its configuration: {word.result()}")
-    elif process.returncode is not None:
-        raise HostError(f"Caddy ended at once ({process.returncode}): {_last_words(files.errors)}")
-    else:
-        raise HostError(f"Caddy was not ready after {START_SECONDS:.0f} s: {_last_words(files.errors)}")
-
-
-async def _end(process: asyncio.subprocess.Process, grace: float) -> None:
-    if process.returncode is not None:
-        return
-    try:
-        if grace > 0:
-            process.terminate()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), grace)
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await asyncio.shield(process.wait())
 
 
 def _last_words(path: Path) -> str:

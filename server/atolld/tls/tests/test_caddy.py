@@ -3,11 +3,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from atolld.tls.caddy import AcmeIssuer, CertificateFiles, Layout, plan_config, plan_retirement
+from atolld.tls.caddy import AcmeIssuer, CertificateFiles, Layout, plan_config
 
 LAYOUT = Layout(
     names=("atoll.localhost", "*.atoll.localhost"),
-    listeners=(7, 8),
+    addresses=("127.0.0.1", "::1"),
+    port=8443,
     upstream="127.0.0.1:8600",
     certificates=CertificateFiles(Path("/c.pem"), Path("/k.pem")),
     admin_socket=Path("/run/caddy.sock"),
@@ -16,16 +17,11 @@ LAYOUT = Layout(
 )
 
 
-def test_it_listens_on_sockets_that_are_lent_to_it() -> None:
+def test_both_loopback_addresses_are_listened_on() -> None:
     server = plan_config(LAYOUT)["apps"]["http"]["servers"]["front"]
-    assert server["listen"] == ["fd/7", "fd/8"]
-
-
-def test_one_that_retires_listens_no_more_and_is_still_told_what_to_do() -> None:
-    retired = plan_retirement(LAYOUT)
-    plan = plan_config(LAYOUT)
-    assert retired["apps"]["http"] == {"servers": {}}
-    assert (retired["admin"], retired["apps"]["tls"]) == (plan["admin"], plan["apps"]["tls"])
+    assert server["listen"] == ["tcp/127.0.0.1:8443", "tcp/[::1]:8443"]
+    everywhere = plan_config(replace(LAYOUT, addresses=("",)))["apps"]["http"]["servers"]["front"]
+    assert everywhere["listen"] == ["tcp/:8443"]
 
 
 def test_caddy_is_told_what_to_do_by_a_socket_only() -> None:
