@@ -45,6 +45,7 @@ def test_a_pause_keeps_variables_files_and_processes() -> None:
         assert states(sandbox) == ["paused"]
         assert not sandbox.is_running()
         again = Sandbox.connect(sandbox.sandbox_id, timeout=60)
+        assert isinstance(again, Sandbox)
         assert states(again) == ["running"]
         assert again.run_code("kept['a'], handle.write('x'), os.environ['KEPT']").text == "([1, 2], 1, 'yes')"
         assert again.files.read("notes.txt") == "before"

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pexpect
 import pytest
@@ -45,8 +46,8 @@ class Cli:
 
     def run(self, *arguments: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
         """``stdin`` is a pipe; ``None``: there is none to read."""
-        given = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
-        return subprocess.run(  # type: ignore[call-overload,no-any-return]
+        given: dict[str, Any] = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
+        return subprocess.run(
             [self._program, *arguments],
             env=self._environ,
             capture_output=True,
@@ -189,7 +190,7 @@ def _interrupt(terminal: pexpect.spawn) -> None:
     _expect_line(terminal, "waiting")
     terminal.sendintr()
     terminal.expect(PROMPT)
-    assert b"notreached" not in terminal.before
+    assert b"notreached" not in (terminal.before or b"")
     terminal.sendline("echo code $?")
     _expect_line(terminal, "code 130")
     terminal.expect(PROMPT)
@@ -213,6 +214,7 @@ def test_create_attached_is_a_terminal_whose_sandbox_ends_with_it(cli: Cli) -> N
     terminal = cli.terminal("sandbox", "create", TEMPLATE)
     terminal.sendline("echo id=$E2B_SANDBOX_ID=")
     terminal.expect(rb"id=(i[a-z0-9]+)=")
+    assert isinstance(terminal.match, re.Match)
     sandbox_id = terminal.match[1].decode()
     terminal.expect(PROMPT)
     terminal.sendline("exit")
