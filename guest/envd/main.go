@@ -47,6 +47,7 @@ func run(port int, encodedKey string, maxProcesses int) error {
 	debug.SetGCPercent(50)
 	debug.SetMemoryLimit(64 << 20)
 	syscall.Umask(0o022)
+	limitAccounts(maxProcesses)
 	reaper.System()
 	// Orphans come to us even where we are not process 1.
 	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -56,4 +57,16 @@ func run(port int, encodedKey string, maxProcesses int) error {
 		Root:    identity.Root{Path: "/", Machine: os.Getpid() == 1},
 		Version: version, EventsFile: events.File, MaxProcesses: maxProcesses,
 	}))
+}
+
+// limitAccounts bounds how many threads any account but root may have, for all that is started here. The kernel
+// holds to it exactly, where the guard needs a moment to look: it keeps a fork bomb below what ends the sandbox.
+func limitAccounts(maxProcesses int) {
+	if os.Getpid() != 1 {
+		return
+	}
+	most := uint64(2 * maxProcesses)
+	if err := unix.Setrlimit(unix.RLIMIT_NPROC, &unix.Rlimit{Cur: most, Max: most}); err != nil {
+		log.Printf("accounts have no limit of processes: %v", err)
+	}
 }

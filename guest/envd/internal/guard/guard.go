@@ -2,11 +2,13 @@ package guard
 
 import (
 	"fmt"
+	"runtime"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"atoll.dev/envd/internal/cgroup"
 	"atoll.dev/envd/internal/events"
 	"atoll.dev/envd/internal/metrics"
 	"atoll.dev/envd/internal/proctable"
@@ -32,6 +34,7 @@ type Children interface {
 type Guard struct {
 	commands Commands
 	children Children
+	groups   *cgroup.Tree
 	log      *events.Log
 	limits   limits
 	exact    bool // sysinfo's free memory is all that is available
@@ -39,22 +42,30 @@ type Guard struct {
 }
 
 // New makes a guard over all memory the sandbox sees.
-func New(commands Commands, children Children, log *events.Log, most Most) *Guard {
+func New(commands Commands, children Children, groups *cgroup.Tree, log *events.Log, most Most) *Guard {
 	memory := metrics.ReadMemory()
 	return &Guard{
-		commands: commands, children: children, log: log, limits: newLimits(memory.Total, most),
+		commands: commands, children: children, groups: groups, log: log, limits: newLimits(memory.Total, most),
 		exact: memory.Free == memory.Available, // only a kernel without a cache to reclaim says so: gVisor
 	}
 }
 
 // Run watches for good.
 func (g *Guard) Run() {
+	// A thread of its own: among hundreds of busy processes every hand-over to another thread takes its time.
+	runtime.LockOSThread()
 	for {
 		g.children.AwaitAny()
 		for g.children.Any() {
-			time.Sleep(g.look())
+			pause(g.look())
 		}
 	}
+}
+
+// pause sleeps in one system call, where a timer takes several and another thread.
+func pause(gap time.Duration) {
+	rest := unix.NsecToTimespec(int64(gap))
+	_ = unix.Nanosleep(&rest, nil)
 }
 
 // look acts if it must, and says when to look again.
@@ -66,7 +77,7 @@ func (g *Guard) look() time.Duration {
 	g.checkCount(int(system.Procs))
 	available := g.available(&system)
 	if available >= g.limits.reserve {
-		return g.limits.nextLook(available)
+		return g.limits.nextLook(available, int(system.Procs))
 	}
 	g.endLargest(available)
 	return shortestGap
@@ -84,7 +95,8 @@ func (g *Guard) available(system *unix.Sysinfo_t) uint64 {
 }
 
 func (g *Guard) endLargest(available uint64) {
-	victim, whole, ok := g.limits.pickMemory(survey(g.commands.Roots()))
+	families := g.families()
+	victim, whole, ok := g.limits.pickMemory(survey(families))
 	message := g.limits.memoryMessage(available)
 	if !ok {
 		g.warn(message + "; no process is large enough to help: files in memory fill it, remove some")
@@ -95,7 +107,7 @@ func (g *Guard) endLargest(available uint64) {
 	// Before it ends: whoever waits for the process asks at once why it ended.
 	g.log.Add(events.Event{Type: events.MemoryLimit, Message: message, PID: victim.pid, Command: command})
 	if whole || victim.pid == victim.family {
-		proctable.KillTree(victim.family)
+		find(families, victim.family).kill()
 	} else {
 		_ = syscall.Kill(victim.pid, syscall.SIGKILL)
 		awaitGone(victim.pid)
@@ -107,43 +119,37 @@ func (g *Guard) checkCount(tasks int) {
 	if tasks <= g.limits.processes {
 		return
 	}
-	newest, processes := proctable.Newest(sampleSize)
+	largest, processes := g.count()
 	switch {
-	case !settled(newest):
 	case processes > g.limits.processes:
-		g.endSwarm(newest, processes)
+		g.endFamily(largest, fmt.Sprintf("process limit exceeded (%d of %d processes)", processes, g.limits.processes))
 	case tasks > g.limits.tasks:
-		g.endLargestFamily(fmt.Sprintf("process limit exceeded (%d of %d threads)", tasks, g.limits.tasks))
+		families := g.families()
+		if root, ok := g.limits.pickTasks(survey(families)); ok {
+			g.endFamily(find(families, root), fmt.Sprintf("process limit exceeded (%d of %d threads)", tasks, g.limits.tasks))
+		}
 	}
 }
 
-// endSwarm must be quick: a fork bomb grows while it is looked at, and each look at a process waits for the
-// same lock as its forks. So the newest few decide, and the group is killed with one call at a time.
-func (g *Guard) endSwarm(newest []proctable.Entry, processes int) {
-	message := fmt.Sprintf("process limit exceeded (%d of %d processes)", processes, g.limits.processes)
-	leader, session, ok := swarm(newest)
-	if !ok {
-		g.endLargestFamily(message)
-		return
+// count reads once for each group, not for each process.
+func (g *Guard) count() (largest family, processes int) {
+	most := 0
+	entries := proctable.Lazy()
+	for _, f := range g.families() {
+		n := len(f.members(entries))
+		processes += n
+		if n > most {
+			largest, most = f, n
+		}
 	}
-	g.endFamily(session, message, func() {
-		proctable.KillGroup(leader)
-		proctable.KillTree(session)
-	})
+	return largest, processes
 }
 
-func (g *Guard) endLargestFamily(message string) {
-	family, ok := g.limits.pickTasks(survey(g.commands.Roots()))
-	if ok {
-		g.endFamily(family, message, func() { proctable.KillTree(family) })
-	}
-}
-
-func (g *Guard) endFamily(family int, message string, kill func()) {
-	command := commandOf(family)
-	g.commands.Blame(family, message)
-	kill()
-	g.log.Add(events.Event{Type: events.ProcessLimit, Message: message, PID: family, Command: command})
+func (g *Guard) endFamily(f family, message string) {
+	command := commandOf(f.root)
+	g.commands.Blame(f.root, message)
+	f.kill()
+	g.log.Add(events.Event{Type: events.ProcessLimit, Message: message, PID: f.root, Command: command})
 }
 
 // warn says once a minute that memory is full and nothing can be done about it.

@@ -3,26 +3,28 @@ package guard
 import (
 	"testing"
 	"time"
-
-	"atoll.dev/envd/internal/proctable"
 )
 
 func TestLimitsAndLooks(t *testing.T) {
 	l := newLimits(1024*mib, NewMost(300))
-	if l.reserve != 32*mib || l.tasks != 900 {
+	if l.reserve != 32*mib || l.tasks != 750 {
 		t.Fatalf("%+v", l)
 	}
 	for _, row := range []struct {
 		available uint64
+		tasks     int
 		want      time.Duration
 	}{
-		{1000 * mib, longestGap},
-		{(32 + 256) * mib, 125 * time.Millisecond},
-		{33 * mib, shortestGap},
-		{0, shortestGap},
+		{1000 * mib, 10, longestGap},
+		{(32 + 256) * mib, 10, 125 * time.Millisecond},
+		{33 * mib, 10, shortestGap},
+		{0, 10, shortestGap},
+		{1000 * mib, 200, 100 * time.Millisecond},
+		{1000 * mib, 299, shortestGap},
+		{1000 * mib, 400, crowdedGap},
 	} {
-		if got := l.nextLook(row.available); got != row.want {
-			t.Errorf("%d MiB: %v", row.available/mib, got)
+		if got := l.nextLook(row.available, row.tasks); got != row.want {
+			t.Errorf("%d MiB, %d tasks: %v", row.available/mib, row.tasks, got)
 		}
 	}
 	if small, large := newLimits(128*mib, Most{}), newLimits(64<<30, Most{}); small.reserve != 16*mib || large.reserve != 128*mib {
@@ -61,27 +63,5 @@ func TestPickTasks(t *testing.T) {
 	}
 	if _, ok := l.pickTasks([]proc{{1, 1, 0, 20}, {2, 2, 0, 20}}); ok {
 		t.Error("many small ones have no culprit")
-	}
-}
-
-func TestSwarm(t *testing.T) {
-	bomb, other := proctable.Entry{Group: 7, Session: 6}, proctable.Entry{Group: 8, Session: 8}
-	dying := proctable.Entry{Group: 7, Session: 6, Zombie: true}
-	for _, row := range []struct {
-		name    string
-		sample  []proctable.Entry
-		leader  int
-		ok      bool
-		settled bool
-	}{
-		{"most are of one group", []proctable.Entry{bomb, other, bomb, bomb}, 7, true, true},
-		{"a mixture", []proctable.Entry{bomb, other, bomb, other}, 0, false, true},
-		{"what is dying has been judged", []proctable.Entry{dying, dying, dying, other}, 0, false, false},
-		{"nothing", nil, 0, false, false},
-	} {
-		leader, _, ok := swarm(row.sample)
-		if ok != row.ok || leader != row.leader || settled(row.sample) != row.settled {
-			t.Errorf("%s: %d %v %v", row.name, leader, ok, settled(row.sample))
-		}
 	}
 }

@@ -9,14 +9,14 @@ import (
 )
 
 // survey lists every process but ours, with the command it belongs to.
-func survey(roots []int) []proc {
+func survey(families []family) []proc {
 	entries := proctable.Read()
 	self := os.Getpid()
 	spare := map[int]bool{self: true, 0: true, 1: true}
-	family := map[int]int{}
-	for _, root := range roots {
-		for _, pid := range proctable.Tree(entries, []int{root}, spare) {
-			family[pid] = root
+	roots := map[int]int{}
+	for _, f := range families {
+		for _, pid := range f.members(func() []proctable.Entry { return entries }) {
+			roots[pid] = f.root
 		}
 	}
 	var procs []proc
@@ -24,7 +24,7 @@ func survey(roots []int) []proc {
 		if spare[e.PID] || e.Zombie {
 			continue
 		}
-		of, known := family[e.PID]
+		of, known := roots[e.PID]
 		if !known {
 			if !descends(entries, e, self) {
 				continue // not of this sandbox (when the daemon is not process 1)

@@ -3,8 +3,6 @@ package guard
 import (
 	"fmt"
 	"time"
-
-	"atoll.dev/envd/internal/proctable"
 )
 
 const mib = 1 << 20
@@ -22,14 +20,18 @@ type Most struct {
 	processes, tasks int
 }
 
-// NewMost takes the number of processes; three times as many threads are allowed.
-func NewMost(processes int) Most { return Most{processes, 3 * processes} }
+// NewMost takes the number of processes; two and a half times as many threads are allowed.
+func NewMost(processes int) Most { return Most{processes, 5 * processes / 2} }
 
 const (
 	// fastest is more memory per second than a sandbox's programs can touch.
 	fastest     = 2 << 30
 	shortestGap = 10 * time.Millisecond
 	longestGap  = 250 * time.Millisecond
+	// forks is more processes per second than can be born.
+	forks = 1000
+	// crowdedGap lies between looks while there are many threads and not too many processes.
+	crowdedGap = 100 * time.Millisecond
 )
 
 // newLimits reserves 1/32 of the memory, within 16 and 128 MiB.
@@ -38,12 +40,16 @@ func newLimits(memory uint64, most Most) limits {
 }
 
 // nextLook is soon enough to act before the reserve is used up.
-func (l limits) nextLook(available uint64) time.Duration {
+func (l limits) nextLook(available uint64, tasks int) time.Duration {
 	if available <= l.reserve {
 		return shortestGap
 	}
 	gap := time.Duration((available - l.reserve) * uint64(time.Second) / fastest)
-	return min(max(gap, shortestGap), longestGap)
+	births := crowdedGap
+	if tasks < l.processes {
+		births = time.Duration(l.processes-tasks) * time.Second / forks
+	}
+	return min(max(min(gap, births), shortestGap), longestGap)
 }
 
 func (l limits) memoryMessage(available uint64) string {
@@ -93,32 +99,4 @@ func (l limits) pickTasks(procs []proc) (family int, ok bool) {
 		}
 	}
 	return family, most >= l.tasks/4
-}
-
-// sampleSize is enough to see a swarm: nearly all of what is born is its.
-const sampleSize = 8
-
-// swarm gives the process group that more than half of a sample is in, the living members only.
-func swarm(sample []proctable.Entry) (leader, session int, ok bool) {
-	groups := map[int]int{}
-	for _, e := range sample {
-		if e.Zombie {
-			continue
-		}
-		if groups[e.Group]++; 2*groups[e.Group] > len(sample) {
-			leader, session = e.Group, e.Session
-		}
-	}
-	return leader, session, leader > 1
-}
-
-// settled is false while half of a sample waits to be reaped: a swarm was killed and is on its way out.
-func settled(sample []proctable.Entry) bool {
-	zombies := 0
-	for _, e := range sample {
-		if e.Zombie {
-			zombies++
-		}
-	}
-	return 2*zombies < len(sample)
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"atoll.dev/envd/internal/cgroup"
 	"atoll.dev/envd/internal/connectrpc"
 	"atoll.dev/envd/internal/identity"
 )
@@ -18,14 +19,15 @@ const (
 // Manager knows the processes we started, the living and the lately ended.
 type Manager struct {
 	identity *identity.Store
+	groups   *cgroup.Tree
 	mu       sync.Mutex
 	living   map[int]*Process
 	ended    []*Process // oldest first
 }
 
 // NewManager makes an empty one.
-func NewManager(identity *identity.Store) *Manager {
-	return &Manager{identity: identity, living: map[int]*Process{}}
+func NewManager(identity *identity.Store, groups *cgroup.Tree) *Manager {
+	return &Manager{identity: identity, groups: groups, living: map[int]*Process{}}
 }
 
 // Living lists what runs, by pid.

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"atoll.dev/envd/internal/cgroup"
 	"atoll.dev/envd/internal/connectrpc"
 	"atoll.dev/envd/internal/proctable"
 )
@@ -16,6 +17,7 @@ type Process struct {
 	PID    int
 	Tag    *string
 	config Config
+	group  *cgroup.Group // nil where there are none
 
 	journal *journal
 	pumps   sync.WaitGroup
@@ -50,7 +52,7 @@ func (p *Process) info() Info {
 // signal sends SIGTERM to the process's group; SIGKILL ends all that belongs to it.
 func (p *Process) signal(number syscall.Signal) error {
 	if number == syscall.SIGKILL {
-		proctable.KillTree(p.PID)
+		p.kill()
 		return nil
 	}
 	if err := syscall.Kill(-p.PID, number); err != nil {
@@ -59,13 +61,22 @@ func (p *Process) signal(number syscall.Signal) error {
 	return nil
 }
 
+// kill ends all that belongs to the process.
+func (p *Process) kill() {
+	if p.group == nil {
+		proctable.KillTree(p.PID)
+		return
+	}
+	p.group.Kill()
+}
+
 // expire kills the process at the end of its time.
 func (p *Process) expire() {
 	select {
 	case <-p.ended:
 	default:
 		p.overtime.Store(true)
-		proctable.KillTree(p.PID)
+		p.kill()
 	}
 }
 
@@ -78,6 +89,9 @@ func (p *Process) watch(done <-chan syscall.WaitStatus, gone func()) {
 	status := <-done
 	close(p.ended)
 	gone()
+	if p.group != nil {
+		p.group.End()
+	}
 	p.closeInput()
 	p.waitDrained()
 	end := endOf(status)

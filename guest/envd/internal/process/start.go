@@ -92,14 +92,18 @@ func (m *Manager) start(p *plan) (*Process, *reader, error) {
 	if err != nil {
 		return nil, nil, connectrpc.Errorf(connectrpc.Internal, "error starting process: %v", err)
 	}
-	pid, done, err := reaper.System().Spawn(p.path, p.argv, attributes(p, ends))
+	var done <-chan syscall.WaitStatus
+	pid, group, err := m.groups.Spawn(func() (pid int, err error) {
+		pid, done, err = reaper.System().Spawn(p.path, p.argv, attributes(p, ends))
+		return pid, err
+	})
 	ends.closeChild()
 	if err != nil {
 		ends.closeParent()
 		return nil, nil, startError(p, err)
 	}
 	process := &Process{
-		PID: pid, Tag: p.tag, config: p.config, journal: newJournal(),
+		PID: pid, Tag: p.tag, config: p.config, group: group, journal: newJournal(),
 		stdin: ends.stdin, pty: ends.pty, ended: make(chan struct{}),
 	}
 	r := process.journal.read(nil)

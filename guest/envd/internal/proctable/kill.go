@@ -31,16 +31,6 @@ func KillTree(root int) {
 	}
 }
 
-// KillGroup ends a process group that may be forking: it kills until nobody is left, about a second long.
-func KillGroup(leader int) {
-	for range 200 {
-		if syscall.Kill(-leader, syscall.SIGKILL) != nil {
-			return
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
-
 func stopTree(root int, spare map[int]bool) []int {
 	known := []int{root}
 	for range looks {

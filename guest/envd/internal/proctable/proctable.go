@@ -3,11 +3,10 @@ package proctable
 
 import (
 	"bytes"
-	"cmp"
 	"os"
 	"slices"
 	"strconv"
-	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,12 +21,8 @@ type Entry struct {
 // Read lists all processes. A process that ends meanwhile is left out.
 func Read() []Entry { return readEach(pids()) }
 
-// Newest lists the n processes born last, and says how many there are.
-func Newest(n int) (entries []Entry, total int) {
-	all := pids()
-	slices.SortFunc(all, func(a, b string) int { return cmp.Or(cmp.Compare(len(b), len(a)), strings.Compare(b, a)) })
-	return readEach(all[:min(n, len(all))]), len(all)
-}
+// Lazy reads the table when it is first asked for.
+func Lazy() func() []Entry { return sync.OnceValue(Read) }
 
 func readEach(names []string) []Entry {
 	buffer := make([]byte, 1024)

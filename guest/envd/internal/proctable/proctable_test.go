@@ -54,8 +54,4 @@ func TestReadFindsThisProcess(t *testing.T) {
 	if Resident(os.Getpid()) < 1<<20 || Resident(-1) != 0 {
 		t.Errorf("resident %d", Resident(os.Getpid()))
 	}
-	newest, total := Newest(2)
-	if len(newest) > 2 || total < 1 {
-		t.Errorf("newest %v of %d", newest, total)
-	}
 }

@@ -2,9 +2,11 @@
 package server
 
 import (
+	"log"
 	"net/http"
 
 	"atoll.dev/envd/internal/access"
+	"atoll.dev/envd/internal/cgroup"
 	"atoll.dev/envd/internal/changes"
 	"atoll.dev/envd/internal/directories"
 	"atoll.dev/envd/internal/events"
@@ -53,14 +55,28 @@ func Handler(store *identity.Store, options Options) http.Handler {
 	guarded.Handle("GET /changes", changes.New(store))
 	guarded.HandleFunc("GET /tunnel", tunnel.Serve)
 
-	commands := process.NewManager(store)
+	groups := mountGroups(options)
+	commands := process.NewManager(store, groups)
 	commands.Register(guarded)
-	log := events.NewLog(options.EventsFile)
-	guarded.Handle("GET /events", log)
+	happened := events.NewLog(options.EventsFile)
+	guarded.Handle("GET /events", happened)
 	if options.MaxProcesses > 0 {
-		go guard.New(commands, reaper.System(), log, guard.NewMost(options.MaxProcesses)).Run()
+		go guard.New(commands, reaper.System(), groups, happened, guard.NewMost(options.MaxProcesses)).Run()
 	}
 
 	open.Handle("/", access.Require(store, guarded))
 	return tidyWhenIdle(allowOrigins(open))
+}
+
+// mountGroups: only process 1 may take a hierarchy of the kernel's for itself.
+func mountGroups(options Options) *cgroup.Tree {
+	if !options.Root.Machine || options.MaxProcesses <= 0 {
+		return nil
+	}
+	groups, err := cgroup.Mount(options.Root.Path + "run/atoll/cgroup")
+	if err != nil {
+		log.Printf("commands have no control groups: %v", err)
+		return nil
+	}
+	return groups
 }

@@ -1,0 +1,96 @@
+package cgroup
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Tree is the hierarchy with a group for each command. A nil Tree has no groups.
+type Tree struct {
+	dir     string
+	home    string // where the daemon is
+	mu      sync.Mutex
+	groups  []*Group // oldest first; those of ended commands too, as long as somebody they left behind lives
+	counter int
+}
+
+// Mount mounts the hierarchy at dir.
+func Mount(dir string) (*Tree, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	if err := unix.Mount("none", dir, "cgroup", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "pids"); err != nil {
+		return nil, &os.PathError{Op: "mount", Path: dir, Err: err}
+	}
+	all := filepath.Join(dir, "commands")
+	if err := unix.Mkdir(all, 0o755); err != nil {
+		return nil, &os.PathError{Op: "mkdir", Path: all, Err: err}
+	}
+	return &Tree{dir: all, home: dir}, nil
+}
+
+// Spawn starts a process in a new group. Without a hierarchy, or when the kernel refuses, there is none.
+func (t *Tree) Spawn(start func() (pid int, err error)) (int, *Group, error) {
+	if t == nil {
+		pid, err := start()
+		return pid, nil, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	group := t.enter()
+	pid, err := start()
+	if group == nil {
+		return pid, nil, err
+	}
+	_ = write(t.home+"/cgroup.procs", strconv.Itoa(os.Getpid()))
+	if err != nil {
+		_ = unix.Rmdir(group.dir)
+		return 0, nil, err
+	}
+	group.Root = pid
+	t.groups = append(t.groups, group)
+	return pid, group, nil
+}
+
+func (t *Tree) enter() *Group {
+	t.counter++
+	group := &Group{tree: t, dir: filepath.Join(t.dir, strconv.Itoa(t.counter))}
+	if unix.Mkdir(group.dir, 0o755) != nil {
+		return nil
+	}
+	if write(group.dir+"/cgroup.procs", strconv.Itoa(os.Getpid())) != nil {
+		_ = unix.Rmdir(group.dir)
+		return nil
+	}
+	return group
+}
+
+// Groups lists the groups that somebody lives in.
+func (t *Tree) Groups() []*Group {
+	if t == nil {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sweep()
+	return slices.Clone(t.groups)
+}
+
+// Sweep forgets the groups that nobody lives in any more.
+func (t *Tree) Sweep() {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sweep()
+}
+
+func (t *Tree) sweep() {
+	t.groups = slices.DeleteFunc(t.groups, func(g *Group) bool { return g.ended.Load() && unix.Rmdir(g.dir) == nil })
+}
