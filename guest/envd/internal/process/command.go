@@ -66,6 +66,14 @@ func find(cmd, path, cwd string) (string, error) {
 		"error starting process '%s': this image has neither bash nor sh; start a program of its own instead", cmd)
 }
 
+// calledAs is a command's own name for itself. A busybox is what it is called, and it is no bash.
+func calledAs(cmd, found string) string {
+	if filepath.Base(cmd) == "bash" && filepath.Base(found) == "sh" {
+		return found
+	}
+	return cmd
+}
+
 func search(cmd, path, cwd string) (string, error) {
 	if strings.Contains(cmd, "/") {
 		if !filepath.IsAbs(cmd) {

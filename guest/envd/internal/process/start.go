@@ -49,7 +49,7 @@ func (m *Manager) plan(call *connectrpc.Call, request *StartRequest) (*plan, err
 		return nil, err
 	}
 	p := &plan{
-		config: config, path: path, argv: append([]string{config.Cmd}, config.Args...),
+		config: config, path: path, argv: append([]string{calledAs(config.Cmd, path)}, config.Args...),
 		env: environmentList(env), cwd: cwd, user: user, tag: request.Tag, life: call.Timeout,
 		stdin: request.Stdin == nil || *request.Stdin,
 	}
