@@ -316,7 +316,7 @@ def test_a_client_that_leaves_at_once_interrupts_as_well(service: Client, contex
         service.open_execute("import time; time.sleep(60)", context_id=context).close()
     start = time.monotonic()
     assert service.main_text("1+1", context_id=context) == "2"
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30, "it waited for a sleep of 60 s"
 
 
 @pytest.mark.slow
