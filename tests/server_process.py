@@ -17,8 +17,8 @@ from pathlib import Path
 import httpx
 
 MACHINE_HOME = Path(os.environ.get("ATOLL_HOME", "/var/lib/atoll"))
-SHARED_ARTEFACTS = ("bin", "cache", "host-key", "roots", "templates")
-"""The host key too: snapshots trust the one they were made with."""
+SHARED_ARTEFACTS = ("bin", "cache", "host-key", "roots", "setup.lock", "templates")
+"""The host key too: snapshots trust the one they were made with. And the lock: set-up removes left-overs."""
 TEST_NETWORK = os.environ.get("ATOLL_TEST_NETWORK", "10.215.0.0/18")
 
 
