@@ -64,6 +64,8 @@ async def say(reader, writer, headers, body, query):
 async def events(reader, writer, headers, body, query):
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
     seen = len(lines)
+    left = asyncio.create_task(reader.read())
+    left.add_done_callback(lambda _: writer.transport.abort())
     event(writer, "open")
     while True:
         await writer.drain()
