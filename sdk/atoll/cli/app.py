@@ -373,6 +373,24 @@ def bench_create(
     measure(read_settings(), template, _positive(n, "--n"), as_json)
 
 
+@bench_app.command("guest")
+def bench_guest(
+    template: Annotated[str, typer.Option("--template", "-t", help="What the sandbox starts from.")] = "base",
+    as_json: Json = False,
+) -> None:
+    """Measure commands, output, files, memory and the way in, each beside a baseline of the same sandbox.
+
+    \b
+    Examples:
+      ./atoll bench guest
+      ./atoll bench guest --json
+    """
+    from atoll.cli.bench_guest import bench_guest as measure
+    from atoll.cli.settings import read_settings
+
+    measure(read_settings(), template, as_json)
+
+
 @bench_app.command("interpreter")
 def bench_interpreter(
     n: Annotated[int, typer.Option("--n", help="How many fresh sandboxes are measured.")] = 10,
