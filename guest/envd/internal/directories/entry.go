@@ -27,12 +27,15 @@ const (
 
 // unpacking is an archive on its way in. Everything goes through root, which no name and no link leaves.
 type unpacking struct {
-	root     *os.Root
-	user     users.User
-	progress *Progress
-	largest  int64           // size of a file; a sparse one can claim any without sending a byte
-	made     map[string]bool // directories known to exist
-	settle   []*tar.Header   // directories whose mode and time are set last
+	root       *os.Root
+	user       users.User
+	progress   *Progress
+	largest    int64           // size of a file; a sparse one can claim any without sending a byte
+	made       map[string]bool // directories known to exist
+	settle     []*tar.Header   // directories whose mode and time are set last
+	privileged bool            // entries can be given to the user
+	parent     *os.File        // the directory that the last file went into, open for the next one
+	parentName string
 }
 
 func (u *unpacking) entry(header *tar.Header, content io.Reader) error {
@@ -131,6 +134,7 @@ func (u *unpacking) replacing(name string, make func() error) error {
 		if err := u.root.RemoveAll(name); err != nil {
 			return err
 		}
+		u.closeParent()
 		for directory := range u.made {
 			if directory == name || strings.HasPrefix(directory, name+"/") {
 				delete(u.made, directory)
@@ -159,7 +163,7 @@ func (u *unpacking) fifo(name string, header *tar.Header) error {
 }
 
 func (u *unpacking) own(name string) error {
-	if os.Geteuid() != 0 {
+	if !u.privileged {
 		return nil
 	}
 	return u.root.Lchown(name, int(u.user.UID), int(u.user.GID))
@@ -169,77 +173,113 @@ func (u *unpacking) file(name string, header *tar.Header, content io.Reader) err
 	if header.Size > u.largest {
 		return &archiveError{"entry " + header.Name, fmt.Errorf("a file of %d bytes is too large", header.Size)}
 	}
-	var file *os.File
-	err := u.replacing(name, func() (err error) {
-		file, err = u.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-		return err
-	})
+	mode := header.FileInfo().Mode().Perm()
+	fd, err := u.create(name, mode)
 	if err != nil {
 		return err
 	}
-	if err = u.fill(file, header, content); err == nil {
-		err = u.finish(file, header)
+	if err = u.fill(fd, header, content); err == nil {
+		err = u.finish(fd, header, mode)
 	}
-	if err = errors.Join(err, file.Close()); err != nil {
+	if err = errors.Join(err, unix.Close(fd)); err != nil {
 		_ = u.root.Remove(name)
 		return err
 	}
-	return u.root.Chtimes(name, time.Time{}, header.ModTime)
+	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(header.ModTime.UnixNano())}
+	return unix.UtimesNanoAt(int(u.parent.Fd()), path.Base(name), times, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+// create makes a file with the mode it shall have, as far as umask lets it. It gives a bare descriptor: an archive
+// of thousands of small files is nothing but system calls, which are dear in a sandbox, and os.File makes more.
+func (u *unpacking) create(name string, mode fs.FileMode) (fd int, err error) {
+	err = u.replacing(name, func() (err error) {
+		if err = u.openParent(path.Dir(name)); err == nil {
+			flags := unix.O_CREAT | unix.O_EXCL | unix.O_WRONLY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+			fd, err = unix.Openat(int(u.parent.Fd()), path.Base(name), flags, uint32(mode))
+		}
+		return err
+	})
+	return fd, err
+}
+
+// openParent goes by root, so the directory is inside. What removes it closes it.
+func (u *unpacking) openParent(name string) (err error) {
+	if u.parent != nil && u.parentName == name {
+		return nil
+	}
+	u.closeParent()
+	u.parent, err = u.root.Open(name)
+	u.parentName = name
+	return err
+}
+
+func (u *unpacking) closeParent() {
+	if u.parent != nil {
+		_ = u.parent.Close()
+		u.parent = nil
+	}
 }
 
 // finish sets what belongs to the file. Set-user-id bits are dropped: the owner is not the archive's.
-func (u *unpacking) finish(file *os.File, header *tar.Header) error {
-	if os.Geteuid() == 0 {
-		if err := file.Chown(int(u.user.UID), int(u.user.GID)); err != nil {
+func (u *unpacking) finish(fd int, header *tar.Header, mode fs.FileMode) error {
+	if u.privileged {
+		if err := unix.Fchown(fd, int(u.user.UID), int(u.user.GID)); err != nil {
 			return err
 		}
 	}
 	for record, value := range header.PAXRecords {
 		if key, ok := strings.CutPrefix(record, xattrPrefix); ok && strings.HasPrefix(key, "user.") {
 			// A file system without attributes loses them; the contents are what an archive is for.
-			_ = unix.Fsetxattr(int(file.Fd()), key, []byte(value), 0)
+			_ = unix.Fsetxattr(fd, key, []byte(value), 0)
 		}
 	}
-	return file.Chmod(header.FileInfo().Mode().Perm())
+	if mode&^umask == mode {
+		return nil
+	}
+	return unix.Fchmod(fd, uint32(mode))
 }
+
+// umask is the daemon's (main.go): what it takes from the mode of what is created.
+const umask = 0o022
 
 var blocks = sync.Pool{New: func() any { return new([blockSize]byte) }}
 var zeroBlock [blockSize]byte
 
 // fill writes the content and leaves holes where it is zero for long.
-func (u *unpacking) fill(file *os.File, header *tar.Header, content io.Reader) error {
+func (u *unpacking) fill(fd int, header *tar.Header, content io.Reader) error {
 	block := blocks.Get().(*[blockSize]byte)
 	defer blocks.Put(block)
 	hole := false
-	for {
-		n, err := io.ReadFull(content, block[:])
-		if n > 0 {
-			// Only whole blocks become holes: a small file of zeros is not worth one.
-			if hole = n == blockSize && bytes.Equal(block[:n], zeroBlock[:n]); hole {
-				_, writeErr := file.Seek(int64(n), io.SeekCurrent)
-				if writeErr != nil {
-					return writeErr
-				}
-			} else if _, writeErr := file.Write(block[:n]); writeErr != nil {
-				return writeErr
-			}
-			u.progress.Bytes += int64(n)
-		}
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) && n > 0 && n < blockSize && u.whole(file, header) {
-			break
-		}
+	for at := int64(0); at < header.Size; {
+		n, err := io.ReadFull(content, block[:min(blockSize, header.Size-at)])
 		if err != nil {
-			return &archiveError{"reading " + header.Name, err}
+			return &archiveError{"reading " + header.Name, io.ErrUnexpectedEOF}
 		}
+		// Only whole blocks become holes: a small file of zeros is not worth one.
+		if hole = n == blockSize && bytes.Equal(block[:n], zeroBlock[:n]); !hole {
+			if err := writeAt(fd, block[:n], at); err != nil {
+				return err
+			}
+		}
+		at += int64(n)
+		u.progress.Bytes += int64(n)
 	}
 	if hole {
-		return file.Truncate(header.Size)
+		return unix.Ftruncate(fd, header.Size)
 	}
 	return nil
 }
 
-// whole tells the short last block of a file from an archive that breaks off: both end a full read early.
-func (u *unpacking) whole(file *os.File, header *tar.Header) bool {
-	at, err := file.Seek(0, io.SeekCurrent)
-	return err == nil && at == header.Size
+func writeAt(fd int, data []byte, at int64) error {
+	for len(data) > 0 {
+		n, err := unix.Pwrite(fd, data, at)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		data, at = data[n:], at+int64(n)
+	}
+	return nil
 }

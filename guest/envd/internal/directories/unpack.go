@@ -89,7 +89,11 @@ func unpackInto(path string, user users.User, body io.Reader, largest int64, rep
 	if err != nil {
 		return progress, err
 	}
-	u := &unpacking{root: root, user: user, progress: progress, largest: largest, made: map[string]bool{".": true}}
+	u := &unpacking{
+		root: root, user: user, progress: progress, largest: largest,
+		made: map[string]bool{".": true}, privileged: os.Geteuid() == 0,
+	}
+	defer u.closeParent()
 	archive := tar.NewReader(content)
 	for {
 		header, err := archive.Next()

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 
 	"atoll.dev/envd/internal/metadata"
@@ -113,10 +114,18 @@ func writeInPlace(target string, content io.Reader, options Options) error {
 	return outOfSpace(filepath.Dir(target), errors.Join(err, file.Close()), written)
 }
 
+// bufferSize: a system call is dear in a sandbox.
+const bufferSize = 256 << 10
+
+var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+
 // copyContent tells apart who failed: the sender or the disk.
 func copyContent(file *os.File, content io.Reader) (int64, error) {
 	source := &watched{reader: content}
-	written, err := io.Copy(file, source)
+	buffer := buffers.Get().(*[bufferSize]byte)
+	defer buffers.Put(buffer)
+	// The file is hidden behind a plain writer: its own way to copy takes a small buffer.
+	written, err := io.CopyBuffer(struct{ io.Writer }{file}, source, buffer[:])
 	if err != nil && source.err != nil {
 		return written, &ReceiveError{source.err}
 	}
