@@ -75,6 +75,7 @@ class CaddyProcess:
 
     def pass_on(self) -> list[int]:
         """The descriptors to adopt it with; it is not ours any more."""
+        asyncio.get_running_loop().remove_reader(self._handle)
         self._ended.cancel()
         return [self._handle, self._lifeline]
 
@@ -184,11 +185,15 @@ async def list_modules(caddy: Path) -> Sequence[str]:
 
 
 def _wait_readable(descriptor: int) -> asyncio.Future[None]:
-    """Done once it is. Cancelled, it leaves the descriptor alone."""
+    """Done once it is. Whoever cancels it removes the loop's reader first."""
     loop = asyncio.get_running_loop()
     readable: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(descriptor, lambda: readable.done() or readable.set_result(None))
-    readable.add_done_callback(lambda _: loop.remove_reader(descriptor))
+
+    def on_readable() -> None:
+        loop.remove_reader(descriptor)
+        readable.set_result(None)
+
+    loop.add_reader(descriptor, on_readable)
     return readable
 
 

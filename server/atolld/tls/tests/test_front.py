@@ -20,11 +20,11 @@ import pytest
 
 from atolld.config import Config
 from atolld.model.errors import HostError, InvalidRequest
-from atolld.tls import examine_https, open_front
+from atolld.tls import caddy, examine_https, open_front
 from atolld.tls.authority import Authority
-from atolld.tls.front import announcement_file, bundle_file
+from atolld.tls.front import TlsFront, announcement_file, bundle_file
 
-from .conftest import House, Upstream
+from .conftest import House, Upstream, free_port
 
 HEAD = b"GET /a//b?x=%2F;y HTTP/1.1\r\nHost: 3000-iabc.atoll.localhost:8443\r\n\r\n"
 
@@ -267,3 +267,76 @@ asyncio.run(main())
     finally:
         asyncio.get_running_loop().remove_reader(watched)
         os.close(watched)
+
+
+async def test_a_stream_may_be_silent_for_longer_than_any_time_limit(
+    settings: Config, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caddy, "_IDLE", "300ms")
+    speak = asyncio.Event()
+
+    async def quiet(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+        await speak.wait()
+        writer.write(b"hello")
+
+    upstream.answer = quiet
+    front = TlsFront(settings, {})
+    await front.open()
+    try:
+        reader, writer = await House(front, settings, upstream).connect()
+        writer.write(HEAD)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        await asyncio.sleep(2)
+        speak.set()
+        assert await reader.readexactly(5) == b"hello"
+        writer.close()
+    finally:
+        await front.close()
+
+
+async def test_a_successor_goes_on_with_the_same_caddy_and_its_connections(
+    settings: Config, upstream: Upstream
+) -> None:
+    go_on = asyncio.Event()
+
+    async def slow(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await go_on.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+
+    upstream.answer = slow
+    front = TlsFront(settings, {})
+    await front.open()
+    reader, writer = await House(front, settings, upstream).connect()
+    writer.write(HEAD)
+    caddy_pid = front.pid
+    successor = await open_front(settings, {}, await front.pass_on())
+    await front.close()
+    assert successor is not None
+    try:
+        assert successor.pid == caddy_pid
+        go_on.set()
+        assert (await reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200")
+        writer.close()
+        assert caddy_pid is not None
+        os.kill(caddy_pid, signal.SIGKILL)
+        await asyncio.wait_for(_until(lambda: successor.pid != caddy_pid), 10)
+    finally:
+        await successor.close()
+
+
+async def test_a_successor_with_other_settings_starts_a_caddy_of_its_own(
+    settings: Config, upstream: Upstream
+) -> None:
+    front = TlsFront(settings, {})
+    await front.open()
+    port = free_port()
+    other = replace(settings, tls=replace(settings.tls, port=port, domain=f"atoll.localhost:{port}"))
+    before = front.pid
+    successor = await open_front(other, {}, await front.pass_on())
+    assert successor is not None
+    try:
+        assert successor.pid != before
+        assert b"Host:" in await House(successor, other, upstream).head_told(HEAD)
+    finally:
+        await successor.close()

@@ -115,3 +115,48 @@ async def test_the_door_costs_little(house: House) -> None:
     print(f"direct {overhead.direct_ms:.3f} ms, through the door {overhead.door_ms:.3f} ms")
     assert overhead.added_ms < 1.5
     assert service.connections == 2
+
+
+async def test_a_successor_gets_the_port_and_the_last_requests_of_open_connections(
+    house: House, tmp_path: Path
+) -> None:
+    """Nobody is refused between the two, and what was under way ends where it began."""
+    go_on = asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await go_on.wait()
+        writer.write(ok(b"old"))
+
+    service, host = await house.sandbox(handle)
+    busy, idle = await house.client(), await house.client()
+    await busy.send(f"GET / HTTP/1.1\nHost: {host}\n\n")
+    await until(lambda: service.connections == 1)
+
+    passed = house.door.pass_on()
+    early = await house.client()
+    asked = [asyncio.ensure_future(each.get("api.example.org")) for each in (early, idle)]
+    await asyncio.sleep(0)
+    api = await asyncio.start_unix_server(answering(ok(b"new")), tmp_path / "new.sock")
+    successor = FrontDoor(Routes(), [], tmp_path / "new.sock")
+    await successor.start("localhost", 0, listeners=passed)
+
+    first, last = await asyncio.gather(*asked)
+    assert (first.body, last.body, last.headers["connection"]) == (b"new", b"new", "close")
+    assert "connection" not in first.headers
+    assert await idle.is_closed()
+    stopping = asyncio.ensure_future(house.door.stop(5, patience=5))
+    go_on.set()
+    assert (await busy.answer()).body == b"old"
+    await asyncio.wait_for(stopping, 1)
+    await successor.stop(0)
+    api.close()
+
+
+async def test_idle_connections_of_a_replaced_server_are_closed_after_a_while(house: House) -> None:
+    idle = await house.client()
+    await until(lambda: house.door.open_connections[0] == 1)
+    for listener in house.door.pass_on():
+        listener.close()
+    await asyncio.wait_for(house.door.stop(5, patience=0.1), 1)
+    assert await idle.is_closed()

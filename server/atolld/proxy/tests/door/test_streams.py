@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from atolld.model.sandbox import SandboxId
-from atolld.proxy import relay, upstream
+from atolld.proxy import connection, relay, upstream
 
 from .conftest import Client, House, answering, ok, read_request, until
 
@@ -273,6 +273,40 @@ async def test_an_answer_that_breaks_off_breaks_off_for_the_client(house: House,
     await client.send(f"GET / HTTP/1.1\nHost: {host}\n\n")
     await client.head()
     assert await asyncio.wait_for(client.reader.read(), 1) == b"5\r\nabcde\r\n"
+
+
+async def test_a_stream_may_be_silent_for_as_long_as_it_likes(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every time limit there is, scaled down to a tenth of the silence."""
+    for module, name in (
+        (connection, "IDLE_SECONDS"),
+        (connection, "HEAD_SECONDS"),
+        (connection, "LINGER_SECONDS"),
+        (upstream, "IDLE_SECONDS"),
+        (upstream, "CONNECT_SECONDS"),
+        (relay, "HALF_CLOSED_SECONDS"),
+    ):
+        monkeypatch.setattr(module, name, 0.1)
+    speak = asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.readuntil(b"\r\n\r\n")
+        head = SWITCHED if b"websocket" in request else b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
+        writer.write(head)
+        await speak.wait()
+        writer.write(b"hello")
+
+    _, host = await house.sandbox(handle)
+    stream, tunnel = await house.client(), await house.client()
+    await stream.send(f"GET / HTTP/1.1\nHost: {host}\n\n")
+    await tunnel.send(f"GET / HTTP/1.1\nHost: {host}\n{UPGRADE}\n")
+    for client in (stream, tunnel):
+        await client.head()
+    await asyncio.sleep(1)
+    speak.set()
+    for client in (stream, tunnel):
+        assert await client.reader.readexactly(5) == b"hello"
 
 
 async def test_streams_of_a_sandbox_that_is_gone_end(house: House) -> None:
