@@ -10,8 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import pytest
+from e2b import Sandbox
 
 from atoll_wire import connect
+from atoll_wire.api import ACCESS_TOKEN_HEADER
+from atoll_wire.hosts import ENVD_PORT, SANDBOX_ID_HEADER, SANDBOX_PORT_HEADER
+from server_process import ServerProcess
 
 Message = dict[str, Any]
 
@@ -73,6 +78,22 @@ class Wire:
 
     def read(self, path: str, headers: Mapping[str, str] | None = None, **query: str) -> httpx.Response:
         return self.http.get("/files", params={"path": path, **query}, headers=headers)
+
+
+@contextmanager
+def through_the_door(atoll: ServerProcess, timeout: int = 600) -> Iterator[Wire]:
+    """To a new sandbox of `base`, by the server's port."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in atoll.environ.items():
+            if name.startswith("E2B_"):
+                patch.setenv(name, value)
+        sandbox = Sandbox.create("base", timeout=timeout)
+        token = sandbox._envd_access_token
+        headers = {SANDBOX_ID_HEADER: sandbox.sandbox_id, SANDBOX_PORT_HEADER: str(ENVD_PORT)}
+        try:
+            yield Wire(atoll.url, headers | ({ACCESS_TOKEN_HEADER: token} if token else {}))
+        finally:
+            sandbox.kill()
 
 
 def collect(messages: Iterator[Message]) -> Run:

@@ -283,7 +283,7 @@ class Bench:
         return [row(name, packed * 1000, "ms", single * 1000, "one request each", faster, "≥ 20 ×", -20)]
 
     def memory(self, sizes: Sizes) -> list[Row]:
-        """gVisor's RSS rounds each of the daemon's mappings up to 2 MiB; what an idle sandbox uses does not."""
+        """gVisor's RSS rounds each mapping of the daemon's up to 2 MiB; an idle sandbox's use does not."""
         with self.connection() as connection:
             used = json.loads(self.ask(connection, "GET", "/metrics").read())["mem_used"] / MIB
         idle = self._resident()

@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from e2b import Sandbox
 
-from atoll_wire.api import ACCESS_TOKEN_HEADER
-from atoll_wire.hosts import SANDBOX_ID_HEADER, SANDBOX_PORT_HEADER
 from guest_roots import PORT, booted, make_image, make_musl_tree, make_scratch_tree
-from guest_wire import Wire
+from guest_wire import Wire, through_the_door
 from server_process import MACHINE_HOME, ServerProcess
 
 
@@ -31,7 +28,8 @@ def ground(
     request: pytest.FixtureRequest, atoll: ServerProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Ground]:
     if request.param == "base":
-        yield from _base(atoll)
+        with through_the_door(atoll) as wire:
+            yield Ground("base", wire)
         return
     directory = tmp_path_factory.mktemp(request.param)
     make = {"musl": make_musl_tree, "scratch": make_scratch_tree}[request.param]
@@ -51,20 +49,6 @@ def shell(ground: Ground) -> Wire:
 @pytest.fixture
 def wire(ground: Ground) -> Wire:
     return ground.wire
-
-
-def _base(atoll: ServerProcess) -> Iterator[Ground]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in atoll.environ.items():
-            if name.startswith("E2B_"):
-                patch.setenv(name, value)
-        sandbox = Sandbox.create("base", timeout=600)
-        token = sandbox._envd_access_token
-        headers = {SANDBOX_ID_HEADER: sandbox.sandbox_id, SANDBOX_PORT_HEADER: str(PORT)}
-        try:
-            yield Ground("base", Wire(atoll.url, headers | ({ACCESS_TOKEN_HEADER: token} if token else {})))
-        finally:
-            sandbox.kill()
 
 
 def _runsc() -> Path:
