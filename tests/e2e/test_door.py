@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
-import json
 import os
 import socket
 import ssl
@@ -236,6 +234,29 @@ def test_routes_of_the_daemon_that_are_its_hosts(guest: Guest, path: str) -> Non
         assert reader.readline().startswith(b"HTTP/1.1 404")
 
 
+def test_a_private_sandbox_wants_its_token(guest: Guest) -> None:
+    with Sandbox.create(TEMPLATE, timeout=120, network={"allow_public_traffic": False}) as private:
+        private.commands.run("python3 -m http.server 3000", background=True)
+        token = private.traffic_access_token
+        assert token
+        host, secured = (
+            f"{OPEN}-{private.sandbox_id}.example.org",
+            "Sandbox is secured with traffic access token. ",
+        )
+        missing = ask(guest, host)
+        wrong = ask(guest, host, e2b_traffic_access_token="wrong")
+        while (right := ask(guest, host, e2b_traffic_access_token=token)).status_code == 502:
+            assert "port is not open" in right.text
+        daemon = ask(guest, f"49983-{private.sandbox_id}.example.org", "/health")
+    assert (missing.status_code, wrong.status_code, right.status_code) == (403, 403, 200)
+    secured = "Sandbox is secured with traffic access token. "
+    assert [answer.json()["message"] for answer in (missing, wrong)] == [
+        secured + "Token header 'e2b-traffic-access-token' is missing",
+        secured + "Provided token in header 'e2b-traffic-access-token' is invalid",
+    ]
+    assert daemon.status_code == 204
+
+
 # --- many, long and slow
 
 
@@ -320,23 +341,6 @@ def own_door(guest: Guest, **fields: object) -> Iterator[str]:
 def _address(guest: Guest) -> str:
     """Of the guest, as seen from this machine."""
     return guest.sandbox.commands.run("hostname -I").stdout.split()[0]
-
-
-def test_a_private_sandbox_wants_its_token(guest: Guest) -> None:
-    secret = hashlib.sha256(b"right").hexdigest()
-    host, secured = guest.host(OPEN), "Sandbox is secured with traffic access token. "
-    with own_door(guest, allow_public=False, traffic_token_sha256=secret) as url, httpx.Client() as client:
-        missing = client.get(url, headers={"Host": host})
-        wrong = client.get(url, headers={"Host": host, "e2b-traffic-access-token": "wrong"})
-        right = client.get(url, headers={"Host": host, "e2b-traffic-access-token": "right"})
-        daemon = client.get(f"{url}/health", headers={"Host": guest.host(49983)})
-    assert (missing.status_code, wrong.status_code, right.status_code) == (403, 403, 200)
-    said = [json.loads(answer.text)["message"] for answer in (missing, wrong)]
-    assert said == [
-        secured + "Token header 'e2b-traffic-access-token' is missing",
-        secured + "Provided token in header 'e2b-traffic-access-token' is invalid",
-    ]
-    assert daemon.status_code == 204
 
 
 def test_a_masked_host(guest: Guest) -> None:

@@ -115,6 +115,9 @@ def serve(context: typer.Context) -> None:
       --no-tls                  no https
 
     \b
+      --replace                 take over from the server that runs, without cutting what is open
+
+    \b
     Examples:
       ./atoll serve
       ATOLL_PORT=8700 ./atoll serve
