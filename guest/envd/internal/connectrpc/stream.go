@@ -25,8 +25,18 @@ func (s *Sender) Send(message any) error {
 	return s.write(append(appendHeader(make([]byte, 0, HeaderSize+len(payload)), 0, len(payload)), payload...))
 }
 
+// passedOn: net/http hands a write of this size to the connection at once. All that a flush would add is the line
+// end after the chunk, for a system call and a packet of its own.
+const passedOn = 16 << 10
+
 // SendEnvelopes writes messages that AppendEnvelope has framed.
-func (s *Sender) SendEnvelopes(envelopes []byte) error { return s.write(envelopes) }
+func (s *Sender) SendEnvelopes(envelopes []byte) error {
+	err := s.write(envelopes)
+	if len(envelopes) >= passedOn {
+		s.dirty = false
+	}
+	return err
+}
 
 // Flush passes everything sent so far on to the client.
 func (s *Sender) Flush() error {

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const pipeSize = 256 << 10
+const pipeSize = 1 << 20
 
 // ends are both sides of a process's standard streams.
 type ends struct {

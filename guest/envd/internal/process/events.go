@@ -16,7 +16,7 @@ var dataPrefix = [streamCount]string{
 const dataSuffix = `"}}}`
 
 // batchSize is how many bytes of JSON travel in one write when output comes faster than it is sent.
-const batchSize = 4 * eventSize
+const batchSize = 8 * eventSize
 
 // eventSize is room enough for the largest event.
 const eventSize = 64 + connectrpc.HeaderSize + (chunkSize+2)/3*4

@@ -8,7 +8,7 @@ import (
 )
 
 // pumpSize is more than an event holds: a system call is dear in a sandbox.
-const pumpSize = 128 << 10
+const pumpSize = 256 << 10
 
 var pumpBuffers = sync.Pool{New: func() any { return new([pumpSize]byte) }}
 
