@@ -54,6 +54,20 @@ def test_a_part_of_a_file(wire: Wire) -> None:
     assert (answer.status_code, answer.content) == (206, b"234")
 
 
+def test_a_file_over_4_gib(shell: Wire) -> None:
+    size = 5 << 30
+    assert (
+        shell.sh(f"truncate -s {size} /tmp/large && printf end >> /tmp/large", user="root").end["exitCode"]
+        == 0
+    )
+    assert shell.call(f"{FS}/Stat", {"path": "/tmp/large"}, "root")[1]["entry"]["size"] == str(size + 3)
+    answer = shell.read(
+        "/tmp/large", {"Range": f"bytes={size}-", "Accept-Encoding": "identity"}, username="root"
+    )
+    assert (answer.status_code, answer.content) == (206, b"end")
+    assert shell.call(f"{FS}/Remove", {"path": "/tmp/large"}, "root") == (200, {})
+
+
 def test_many_files_in_one_request(wire: Wire) -> None:
     parts = [("file", (f"/tmp/many/{n}", f"{n}".encode())) for n in range(5)]
     answer = wire.http.post("/files", params={"username": "root"}, files=parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import threading
 import time
 from collections.abc import Callable
 
@@ -182,6 +183,29 @@ def test_a_fork_bomb_ends_and_the_daemon_answers(shell: Wire) -> None:
     run = shell.sh("i=0; while [ $i -lt 2000 ]; do sleep 60 & i=$((i+1)); done; wait", user="root")
     assert run.end["error"].startswith("process limit exceeded ("), run.end
     assert shell.sh("echo alive", user="root").text == "alive\n"
+
+
+def test_a_greedy_process_ends_and_the_daemon_answers(shell: Wire) -> None:
+    answers: list[float] = []
+    done = threading.Event()
+
+    def probe() -> None:
+        while not done.wait(0.01):
+            begin = time.monotonic()
+            assert shell.http.get("/health").status_code == 204
+            answers.append(time.monotonic() - begin)
+
+    prober = threading.Thread(target=probe)
+    prober.start()
+    try:
+        run = shell.sh("tail /dev/zero", user="root")
+    finally:
+        done.set()
+        prober.join()
+    assert run.end["error"].startswith("memory limit exceeded (used "), run.end
+    assert sorted(answers)[len(answers) * 99 // 100] < 0.25
+    events = shell.http.get("/events").json()["events"]
+    assert "memory_limit_exceeded" in [event["type"] for event in events]
 
 
 def _running(wire: Wire, words: str) -> bool:
