@@ -19,7 +19,6 @@ def atoll(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture(autouse=True)
-def sdk_environment(atoll: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in atoll.environ.items():
-        if name.startswith("E2B_"):
-            monkeypatch.setenv(name, value)
+def sdk_environment(atoll: ServerProcess) -> Iterator[None]:
+    with atoll.serves_sdks():
+        yield

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-import pytest
 from e2b import Sandbox
 
 from atoll_wire import connect
@@ -83,10 +82,7 @@ class Wire:
 @contextmanager
 def through_the_door(atoll: ServerProcess, timeout: int = 600) -> Iterator[Wire]:
     """To a new sandbox of `base`, by the server's port."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in atoll.environ.items():
-            if name.startswith("E2B_"):
-                patch.setenv(name, value)
+    with atoll.serves_sdks():
         sandbox = Sandbox.create("base", timeout=timeout)
         token = sandbox._envd_access_token
         headers = {SANDBOX_ID_HEADER: sandbox.sandbox_id, SANDBOX_PORT_HEADER: str(ENVD_PORT)}

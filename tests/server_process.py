@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import pytest
 
 MACHINE_HOME = Path(os.environ.get("ATOLL_HOME", "/var/lib/atoll"))
 SHARED_ARTEFACTS = ("bin", "cache", "host-key", "roots", "setup.lock", "templates")
@@ -68,6 +69,15 @@ class ServerProcess:
             assert time.monotonic() < deadline, told.stderr + (self.home / "server.log").read_text()[-4000:]
         others = {name: value for name, value in self.environ.items() if not name.startswith("E2B_")}
         return {**others, **json.loads(told.stdout)}
+
+    @contextlib.contextmanager
+    def serves_sdks(self) -> Iterator[None]:
+        """The published SDKs in this process find this server by their variables."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environ.items():
+                if name.startswith("E2B_"):
+                    patch.setenv(name, value)
+            yield
 
     def run(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """A command of ours with this server's environment."""

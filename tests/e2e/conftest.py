@@ -13,10 +13,7 @@ from server_process import ServerProcess
 @pytest.fixture(scope="module")
 def interpreter(atoll: ServerProcess) -> Iterator[Sandbox]:
     """With one variable of create, OF_CREATE=here."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in atoll.environ.items():
-            if name.startswith("E2B_"):
-                patch.setenv(name, value)
+    with atoll.serves_sdks():
         sandbox = Sandbox.create(timeout=900, envs={"OF_CREATE": "here"})
     yield sandbox
     sandbox.kill()

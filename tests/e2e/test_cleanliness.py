@@ -69,12 +69,13 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def broken_server(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServerProcess]:
+def broken_server(home: Path) -> Iterator[ServerProcess]:
     manifest = break_a_copy(home)
     asyncio.run(register(home, manifest))
-    with server(home, {"ATOLL_NETWORK": NETWORK, "ATOLL_TLS": "off", "ATOLL_POOL": "0"}) as it:
-        for name in ("E2B_API_KEY", "E2B_API_URL", "E2B_SANDBOX_URL"):
-            monkeypatch.setenv(name, it.environ[name])
+    with (
+        server(home, {"ATOLL_NETWORK": NETWORK, "ATOLL_TLS": "off", "ATOLL_POOL": "0"}) as it,
+        it.serves_sdks(),
+    ):
         yield it
 
 

@@ -69,10 +69,7 @@ class Guest:
 
 @pytest.fixture(scope="module")
 def guest(atoll: ServerProcess) -> Iterator[Guest]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in atoll.environ.items():
-            if name.startswith("E2B_"):
-                patch.setenv(name, value)
+    with atoll.serves_sdks():
         sandbox = Sandbox.create(TEMPLATE, timeout=900)
     sandbox.files.write("/home/user/service.py", SERVICE.read_bytes())
     command = f"python3 service.py 0.0.0.0:{OPEN} 127.0.0.1:{INSIDE} 0.0.0.0:{TLS}:tls"

@@ -21,6 +21,8 @@ from e2b import Sandbox as BaseSandbox
 from e2b_code_interpreter import Sandbox
 from e2b_code_interpreter.charts import BarChart
 
+from server_process import ServerProcess
+
 pytestmark = pytest.mark.machine
 
 BAR_CHART = """
@@ -32,11 +34,8 @@ plt.show()
 
 
 @pytest.fixture(scope="module")
-def sandbox(atoll: object) -> Iterator[Sandbox]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in atoll.environ.items():  # type: ignore[attr-defined]
-            if name.startswith("E2B_"):
-                patch.setenv(name, value)
+def sandbox(atoll: ServerProcess) -> Iterator[Sandbox]:
+    with atoll.serves_sdks():
         it = Sandbox.create(timeout=300, envs={"GREETING": "hello"})
     yield it
     it.kill()

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 import pytest
 from e2b import Sandbox
 
+from server_process import ServerProcess
+
 pytestmark = pytest.mark.machine
 
 PRIVATE_HOST = "10.199.77.2"
@@ -69,11 +71,8 @@ def neighbour() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def sandbox(atoll: object) -> Iterator[Sandbox]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in atoll.environ.items():  # type: ignore[attr-defined]
-            if name.startswith("E2B_"):
-                patch.setenv(name, value)
+def sandbox(atoll: ServerProcess) -> Iterator[Sandbox]:
+    with atoll.serves_sdks():
         it = Sandbox.create(timeout=300)
     yield it
     it.kill()
