@@ -190,12 +190,14 @@ def doctor(context: typer.Context) -> None:
 def setup(context: typer.Context) -> None:
     """Make what is missing: runsc, the guest's daemon, the templates. What is there is kept.
 
-    `--all` also makes what the first command does not need, and says what is done and what is left.
+    `--all` also makes what the first command does not need, and says what is done and what is left. `--swap`
+    makes a compressed swap in memory for the sandboxes that wait or are paused (`--no-swap` removes it).
 
     \b
     Examples:
       ./atoll setup
       ./atoll setup --all
+      ./atoll setup --swap
     """
     _hand_over("setup", context)
 

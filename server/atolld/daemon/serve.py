@@ -32,6 +32,7 @@ from atolld.daemon.succession import Predecessor, Successor, open_succession, ta
 from atolld.model.errors import HostError
 from atolld.model.routes import Routes
 from atolld.proxy import FrontDoor
+from atolld.setup import zram
 from atolld.telemetry import SANDBOXES_RUNNING, configure_logs
 from atolld.tls import open_front
 from atolld.tls.front import TlsFront
@@ -74,6 +75,7 @@ async def _serve(config: Config, predecessor: Predecessor | None) -> None:
         owned.enter_context(hold_machine(config.home, "server", config.url))
         if predecessor is None:
             check_port(config.host, config.port)
+        await asyncio.to_thread(_make_swap, config)
         house = await owned.enter_async_context(open_house(config))
         await house.sandboxes.open()
         skins = await stack.enter_async_context(
@@ -89,6 +91,14 @@ async def _serve(config: Config, predecessor: Predecessor | None) -> None:
             await _let_go(skins, front, owned, successor)
             await _first(stop, _drain(config, skins.door, successor, house.routes, predecessor))
         _log.info("daemon.server.stopping", sandboxes=len(house.routes))
+
+
+def _make_swap(config: Config) -> None:
+    """The one that the operator agreed to is gone after a reboot."""
+    try:
+        zram.ensure(config.home)
+    except HostError as error:
+        _log.warning("daemon.swap.failed", error=str(error))
 
 
 async def _first(stop: asyncio.Event, work: Coroutine[None, None, _T]) -> _T | None:

@@ -5,6 +5,7 @@ setup --for VERB             the same, for the launcher: says nothing when nothi
 setup --all                  everything, also what the first command does not need
 setup --status               makes nothing; exit code 1 when something is left
 setup --rebuild NAME         makes a step's result anew, and what is made from it
+setup --swap, --no-swap      a compressed swap in memory for frozen sandboxes; none of ours any more
 setup … --json               tells the state of every step as JSON on standard output
 """
 
@@ -23,6 +24,7 @@ from atolld.builds.builder import OpenNode
 from atolld.builds.files import remove_leftovers
 from atolld.config import Config, read_config
 from atolld.model.errors import AtollError, HostError, InvalidRequest
+from atolld.setup import zram
 from atolld.setup.lock import hold_lock
 from atolld.setup.machine import Machine
 from atolld.setup.progress import Log, open_progress
@@ -39,6 +41,10 @@ def run(argv: Sequence[str], open_node: OpenNode, environ: Mapping[str, str] = o
     try:
         config = read_config(environ)
         everything = _wants_all(arguments) or arguments.rebuild is not None
+        if arguments.swap is not None:
+            config.home.mkdir(parents=True, exist_ok=True, mode=0o755)
+            print(zram.agree(config.home) if arguments.swap else zram.disagree(config.home))
+            return 0
         machine = Machine(config, environ, open_node, everything=everything)
         return asyncio.run(_run(arguments, config, machine))
     except AtollError as error:
@@ -61,6 +67,11 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--all", action="store_true", help="also what the first command does not need")
     parser.add_argument("--status", action="store_true", help="only say what is done and what is left")
     parser.add_argument("--rebuild", metavar="NAME", help="make this step's result anew (see --status)")
+    parser.add_argument(
+        "--swap",
+        action=argparse.BooleanOptionalAction,
+        help="make a compressed swap in memory, where frozen sandboxes wait: several times as many fit",
+    )
     parser.add_argument("--json", action="store_true", help="print the state of every step as JSON")
     parser.add_argument("--for", dest="verb", metavar="VERB", help=argparse.SUPPRESS)
     return parser.parse_args(argv)

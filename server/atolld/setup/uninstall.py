@@ -16,6 +16,7 @@ from pathlib import Path
 from atolld.builds.sources import CLONE
 from atolld.config import Config, read_config
 from atolld.model.errors import AtollError
+from atolld.setup import zram
 
 _OURS = ("setup-id", "atoll.db", "bin", "roots", "templates")
 """What tells a state directory of ours from one that only bears the name."""
@@ -36,6 +37,7 @@ def run(argv: Sequence[str], stop: Callable[[Config], None], environ: Mapping[st
             return 1
         if config.home.is_dir():
             stop(config)
+            zram.disagree(config.home)
             _remove(config.home)
     except AtollError as error:
         print(f"atoll: {error}", file=sys.stderr)
