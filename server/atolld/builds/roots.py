@@ -235,7 +235,7 @@ class Roots:
         if sources:
             command.append("-")
             stdin = "\n".join([*sources, ""]).encode()
-        env = {**os.environ, "ATOLL_RECIPE": str(recipe.script), "LC_ALL": "C.UTF-8"}
+        env = {**os.environ, "ATOLL_RECIPE": str(recipe.script), "LC_ALL": "C.UTF-8", "TMPDIR": str(work)}
         await run_tool(isolated(command), report=report, env=env, stdin=stdin)
         return tree
 
