@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from server_process import MACHINE_HOME, ServerProcess
+from npm_packages import install
+from server_process import ServerProcess
 
 pytestmark = pytest.mark.machine
 
@@ -18,16 +18,8 @@ SOURCE = Path(__file__).parent / "js"
 
 @pytest.fixture(scope="module")
 def js_package() -> Path:
-    """The test with its locked dependencies, installed once per lock file, outside the clone."""
-    key = hashlib.sha256((SOURCE / "package-lock.json").read_bytes()).hexdigest()[:16]
-    folder = MACHINE_HOME / "cache" / f"js-sdk-{key}"
-    if not (folder / "installed").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(SOURCE / name, folder)
-        subprocess.run(["npm", "ci", "--ignore-scripts"], cwd=folder, check=True, timeout=300)
-        (folder / "installed").touch()
+    """The test beside its locked dependencies."""
+    folder = install("js-sdk", SOURCE)
     for test in SOURCE.glob("*.test.mjs"):
         shutil.copy(test, folder)
     return folder

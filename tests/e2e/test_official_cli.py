@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import Any
 import pexpect
 import pytest
 
-from server_process import MACHINE_HOME, ServerProcess
+from npm_packages import install
+from server_process import ServerProcess
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(180)]
 
@@ -26,17 +26,7 @@ PROMPT = re.compile(rb"[$#] (\x1b\[\?2004h)?$")
 
 @pytest.fixture(scope="session")
 def program() -> Path:
-    """The command, installed once per lock file, outside the clone."""
-    key = hashlib.sha256((SOURCE / "package-lock.json").read_bytes()).hexdigest()[:16]
-    folder = MACHINE_HOME / "cache" / f"official-cli-{key}"
-    if not (folder / "installed").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(SOURCE / name, folder)
-        subprocess.run(["npm", "ci", "--ignore-scripts"], cwd=folder, check=True, timeout=300)
-        (folder / "installed").touch()
-    return folder / "node_modules" / ".bin" / "e2b"
+    return install("official-cli", SOURCE) / "node_modules" / ".bin" / "e2b"
 
 
 class Cli:
