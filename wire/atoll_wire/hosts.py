@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 
 SANDBOX_ID_HEADER = "E2b-Sandbox-Id"
 SANDBOX_PORT_HEADER = "E2b-Sandbox-Port"
@@ -26,6 +27,15 @@ def parse_sandbox_host(host: str) -> tuple[int, str] | None:
 
 def sandbox_host(port: int, sandbox_id: str, domain: str) -> str:
     return f"{port}-{sandbox_id}.{domain}"
+
+
+def is_address(host: str) -> bool:
+    """Whether a host, without its port, is an IP literal; IPv6 with or without brackets."""
+    try:
+        ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def parse_port(text: str) -> int | None:

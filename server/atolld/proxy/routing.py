@@ -12,13 +12,13 @@ import hmac
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from ipaddress import ip_address
 from urllib.parse import unquote_to_bytes
 
 from atoll_wire.hosts import (
     ENVD_PORT,
     SANDBOX_ID_HEADER,
     SANDBOX_PORT_HEADER,
+    is_address,
     parse_port,
     parse_routing_headers,
     parse_sandbox_host,
@@ -144,15 +144,7 @@ def _by_headers(head: RequestHead) -> Decision:
 
 
 def _is_shared(name: str) -> bool:
-    return name == "localhost" or name.startswith("sandbox.") or _is_address(name)
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name.strip("[]"))
-    except ValueError:
-        return False
-    return True
+    return name == "localhost" or name.startswith("sandbox.") or is_address(name)
 
 
 def _without_port(host: str) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from ipaddress import ip_address
 
+from atoll_wire.hosts import is_address
 from atolld.model.errors import InvalidRequest
 
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)", re.ASCII)
@@ -16,7 +16,7 @@ _LONGEST = 253 - len("65535-") - 64
 
 def certificate_names(name: str) -> tuple[str, str]:
     """The names a certificate must hold. Raises :class:`InvalidRequest` when none can hold them."""
-    if _is_address(name):
+    if is_address(name):
         raise InvalidRequest(
             f"{name!r} is an address; https needs a name that every sandbox's host name can end with"
         )
@@ -48,11 +48,3 @@ def listen_addresses(name: str, host: str | None) -> Sequence[str]:
     if host:
         return (host,)
     return _LOOPBACK if is_local(name) else ("",)
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name.strip("[]"))
-    except ValueError:
-        return False
-    return True
