@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-import uvloop
 
 from atolld.model.routes import Route, Routes
 from atolld.model.sandbox import SandboxId
@@ -151,11 +150,6 @@ class House:
         await self.door.stop(0)
         for server in self._servers:
             server.close()
-
-
-def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Everything runs on the loop of the server and on the one of the standard library."""
-    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture
