@@ -23,7 +23,7 @@ const version = "0.6.13"
 
 func main() {
 	port := flag.Int("port", 49983, "TCP port to listen on")
-	hostKey := flag.String("host-key", "", "base64 of the host's Ed25519 public key; without it host-only routes are open (tests)")
+	hostKey := flag.String("host-key", hostKeyVariable(), "base64 of the host's Ed25519 public key, else in "+hostKeyName+"; without it host-only routes are open (tests)")
 	maxProcesses := flag.Int("max-processes", 300, "processes that may run inside (and three times as many threads); the host's pids limit must be ten times as high")
 	showVersion := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
@@ -36,6 +36,16 @@ func main() {
 	if err := run(*port, *hostKey, *maxProcesses); err != nil {
 		log.Fatal(err)
 	}
+}
+
+// hostKeyName is the variable that the host's key comes in: the arguments of process 1 are part of a snapshot's
+// shape, and the same on every host.
+const hostKeyName = "ATOLL_HOST_KEY"
+
+// hostKeyVariable takes it out of the environment, which commands inherit.
+func hostKeyVariable() string {
+	defer os.Unsetenv(hostKeyName)
+	return os.Getenv(hostKeyName)
 }
 
 func run(port int, encodedKey string, maxProcesses int) error {

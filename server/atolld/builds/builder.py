@@ -170,6 +170,7 @@ class Builder:
 
     def _wanted(self, template: TemplateRecipe) -> Manifest:
         """The manifest of a build of ``template``, without what only a build knows."""
+        guest = GuestClient(load_host_key(self._config.home / "host-key"))
         return Manifest(
             template_id=template.template_id,
             build_id="",
@@ -187,11 +188,9 @@ class Builder:
             envs=self._variables(template),
             start_command=template.start_command,
             ready_command=template.ready_command,
-            fingerprint=self._fingerprint(),
+            fingerprint=guest.snapshot_fingerprint,
+            host_key=guest.public_key,
         )
-
-    def _fingerprint(self) -> str:
-        return GuestClient(load_host_key(self._config.home / "host-key")).snapshot_fingerprint
 
     def _described(self, manifest: Manifest) -> Manifest:
         """What of ``manifest`` its recipe decides; the rest as :meth:`_wanted` has it."""

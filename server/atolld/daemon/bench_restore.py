@@ -85,6 +85,7 @@ class BareRestore:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                cwd=self.build.root_path.parent,
                 timeout=_TIMEOUT,
                 check=False,
             )

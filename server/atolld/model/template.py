@@ -51,6 +51,8 @@ class Manifest:
     fingerprint: str = ""
     """What all sandboxes of the node that took the snapshot had in common (:mod:`atolld.node`): tells set-up
     that a build is out of date, before a restore fails."""
+    host_key: str = ""
+    """Public half, base64, of the key of the host that the daemon inside obeys; empty in old manifests."""
     format: int = MANIFEST_FORMAT
 
 

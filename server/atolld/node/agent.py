@@ -113,7 +113,10 @@ class Node:
         self._surroundings = await asyncio.to_thread(self._look_around)
         await self._slots.open(self._surroundings.allowances)
         self._verifier = BuildVerifier(
-            await self._runtime.sha256(), await self._runtime.cpu_features(), self._run / "verified.json"
+            await self._runtime.sha256(),
+            await self._runtime.cpu_features(),
+            self._guest.public_key,
+            self._run / "verified.json",
         )
         await self._settle_leftovers()
         await asyncio.to_thread(self._snapshots.discard_unfinished)

@@ -28,6 +28,7 @@ from atolld.node.runtime.bundle import snapshot_fingerprint
 
 ENVD_PATH = "/.atoll/envd"
 ENVD_PORT = 49983
+HOST_KEY_VARIABLE = "ATOLL_HOST_KEY"
 CALL_TIMEOUT = 10.0
 """Seconds a call to the daemon may take: a healthy one answers in a millisecond."""
 _RETRY_DELAYS = (0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25)
@@ -100,8 +101,13 @@ class GuestClient:
 
     @property
     def command(self) -> tuple[str, ...]:
-        """What pid 1 of every sandbox is; a snapshot remembers it."""
-        return (ENVD_PATH, "--port", str(self.port), "--host-key", self.public_key)
+        """What pid 1 of every sandbox is; a snapshot remembers it, so it is the same on every host."""
+        return (ENVD_PATH, "--port", str(self.port))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What pid 1 is told of this host."""
+        return {HOST_KEY_VARIABLE: self.public_key}
 
     @property
     def snapshot_fingerprint(self) -> str:
@@ -110,7 +116,7 @@ class GuestClient:
 
     @property
     def public_key(self) -> str:
-        """What envd is started with as ``--host-key``."""
+        """Base64; the daemons obey whoever has the other half."""
         raw = self._host_key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         return base64.b64encode(raw).decode()
 

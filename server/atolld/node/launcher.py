@@ -234,13 +234,12 @@ class Launcher:
         return ContainerSpec(
             name=slot.name,
             directory=slot.directory,
-            # A checkpoint is restored only with the very path it was taken with: the real one, not a link's.
             root_image=root_path.resolve(),
             resources=resources,
             link=slot.link,
             cgroup_path=slot.cgroup_path,
             args=self._guest.command,
-            envs=envs,
+            envs={**envs, **self._guest.environment},
         )
 
     async def _probe(self, run: Run, watch: Stopwatch) -> None:

@@ -21,8 +21,9 @@ from atolld.model.template import Build, StoredFile
 class BuildVerifier:
     """``memory`` is the file that hashes are remembered in."""
 
-    def __init__(self, runsc_sha256: str, cpu_features: frozenset[str], memory: Path) -> None:
+    def __init__(self, runsc_sha256: str, cpu_features: frozenset[str], host_key: str, memory: Path) -> None:
         self._runsc_sha256 = runsc_sha256
+        self._host_key = host_key
         self._cpu_features = cpu_features
         self._memory = memory
         self._hashes = _read_memory(memory)
@@ -33,6 +34,8 @@ class BuildVerifier:
         manifest = build.manifest
         if manifest.runsc_sha256 != self._runsc_sha256:
             raise damaged(build, "its snapshot was taken with another runsc than the one in use")
+        if manifest.host_key not in ("", self._host_key):
+            raise damaged(build, "the daemon in its snapshot obeys another host")
         missing = sorted(set(manifest.cpu_features) - self._cpu_features)
         if missing:
             raise damaged(build, f"its snapshot needs CPU features this machine lacks ({', '.join(missing)})")

@@ -19,8 +19,8 @@ const SignatureHeader = "Atoll-Host-Signature"
 // HostKey checks that a call comes from the host. The private half never enters the sandbox, so nothing inside
 // can make such a call, whatever it reads from the daemon's memory.
 type HostKey struct {
-	public ed25519.PublicKey
 	mu     sync.Mutex
+	public ed25519.PublicKey
 	last   int64
 }
 
@@ -29,6 +29,23 @@ func ParseHostKey(encoded string) (*HostKey, error) {
 	if encoded == "" {
 		return &HostKey{}, nil
 	}
+	key, err := decodeKey(encoded)
+	return &HostKey{public: key}, err
+}
+
+// Replace makes another host the one that is obeyed, for a snapshot that moves to another machine.
+func (k *HostKey) Replace(encoded string) error {
+	key, err := decodeKey(encoded)
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.public, k.last = key, 0
+	return nil
+}
+
+func decodeKey(encoded string) (ed25519.PublicKey, error) {
 	key, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil {
 		return nil, fmt.Errorf("host key: not base64: %w", err)
@@ -36,7 +53,7 @@ func ParseHostKey(encoded string) (*HostKey, error) {
 	if len(key) != ed25519.PublicKeySize {
 		return nil, fmt.Errorf("host key: %d bytes, not %d", len(key), ed25519.PublicKeySize)
 	}
-	return &HostKey{public: key}, nil
+	return key, nil
 }
 
 // SigningBytes is what the host signs for one call.
@@ -47,6 +64,8 @@ func SigningBytes(method, path string, unixMs int64, body []byte) []byte {
 
 // Verify accepts a call once: its time must be later than that of every call accepted before.
 func (k *HostKey) Verify(r *http.Request, body []byte) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	if k.public == nil {
 		return nil
 	}
@@ -57,8 +76,6 @@ func (k *HostKey) Verify(r *http.Request, body []byte) error {
 	if !ed25519.Verify(k.public, SigningBytes(r.Method, r.URL.Path, at, body), signature) {
 		return errors.New("the host signature does not match")
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
 	if at <= k.last {
 		return errors.New("the host signature was used before or is older than the last one")
 	}

@@ -61,6 +61,35 @@ func TestHostKey(t *testing.T) {
 	}
 }
 
+func TestTheHostMayHandOverToAnother(t *testing.T) {
+	first, firstPrivate, _ := ed25519.GenerateKey(nil)
+	second, secondPrivate, _ := ed25519.GenerateKey(nil)
+	key, err := ParseHostKey(base64.StdEncoding.EncodeToString(first))
+	if err != nil {
+		t.Fatal(err)
+	}
+	handler := NewStore(users.System).Handler(key, Root{Path: t.TempDir()}, "1.2.3")
+	body := fmt.Sprintf(`{"hostKey":%q}`, base64.StdEncoding.EncodeToString(second))
+	for _, row := range []struct {
+		name string
+		by   ed25519.PrivateKey
+		body string
+		want int
+	}{
+		{"no stranger may", secondPrivate, body, http.StatusUnauthorized},
+		{"no key", firstPrivate, `{"hostKey":"YQ=="}`, http.StatusBadRequest},
+		{"the first host", firstPrivate, body, http.StatusNoContent},
+		{"is obeyed no longer", firstPrivate, "{}", http.StatusUnauthorized},
+		{"the second is", secondPrivate, "{}", http.StatusNoContent},
+	} {
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, signedRequest(row.by, "POST", "/init", int64(1000+len(row.name)), row.body))
+		if w.Code != row.want {
+			t.Errorf("%s: %d %s", row.name, w.Code, w.Body)
+		}
+	}
+}
+
 func TestHostKeyMustBeAKey(t *testing.T) {
 	for _, encoded := range []string{"!", "YQ=="} {
 		if _, err := ParseHostKey(encoded); err == nil {

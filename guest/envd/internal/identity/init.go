@@ -26,7 +26,8 @@ type Init struct {
 	TeamID         string            `json:"teamID"`
 	Hostname       string            `json:"hostname"`
 	Entropy        []byte            `json:"entropy"`
-	Events         string            `json:"events"` // address of the events service, http://…
+	Events         string            `json:"events"`  // address of the events service, http://…
+	HostKey        string            `json:"hostKey"` // of the host that is obeyed from the next call on
 }
 
 // Handler serves POST /init.
@@ -45,6 +46,12 @@ func (s *Store) Handler(key *HostKey, root Root, version string) http.Handler {
 		if len(body) > 0 {
 			if err := json.Unmarshal(body, &init); err != nil {
 				reply.Error(w, reply.Failf(http.StatusBadRequest, "the body is not what /init expects: %v", err))
+				return
+			}
+		}
+		if init.HostKey != "" {
+			if err := key.Replace(init.HostKey); err != nil {
+				reply.Error(w, reply.Failf(http.StatusBadRequest, "%v", err))
 				return
 			}
 		}

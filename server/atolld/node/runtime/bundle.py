@@ -64,7 +64,9 @@ def build_config(spec: ContainerSpec) -> dict[str, object]:
         "root": {"path": str(spec.directory / HOST_DIRECTORY)},
         "mounts": _mounts(spec),
         "annotations": {
-            "dev.gvisor.spec.rootfs.source": str(spec.root_image),
+            # A checkpoint is restored only with the very path it was taken with. This one is the same below
+            # every state directory: runsc is started in the one that holds the images.
+            "dev.gvisor.spec.rootfs.source": f"/proc/self/cwd/{spec.root_image.name}",
             "dev.gvisor.spec.rootfs.type": "erofs",
             # Only that it is a directory counts here, and must be the same at save and restore: which one it
             # is comes from the flag.

@@ -52,7 +52,7 @@ class ContainerSpec:
     directory: Path
     """The container's own files on the host: its configuration, its log, its writable layer."""
     root_image: Path
-    """EROFS image, shared read-only."""
+    """EROFS image, shared read-only. A checkpoint needs one of the same file name, wherever it lies."""
     resources: Resources
     link: Link
     cgroup_path: str

@@ -68,7 +68,9 @@ class RunscRuntime:
         flags = runsc_flags(str(self._root), spec)
         try:
             await self._run(
-                [*flags, "create", f"--bundle={spec.directory}", spec.name], spec.directory / _LOG
+                [*flags, "create", f"--bundle={spec.directory}", spec.name],
+                spec.directory / _LOG,
+                directory=spec.root_image.parent,
             )
             if await self._find(spec.name) is None:
                 raise HostError(f"the sandbox ended at once: {_tail(spec.directory / _PANIC_LOG).strip()}")
@@ -150,7 +152,9 @@ class RunscRuntime:
 
     # -- the commands --------------------------------------------------------------------------------------
 
-    async def _run(self, arguments: Sequence[str], log: Path | None = None) -> str:
+    async def _run(
+        self, arguments: Sequence[str], log: Path | None = None, directory: Path | None = None
+    ) -> str:
         """Runs runsc to its end; what it printed. Killed on cancellation and when it takes too long."""
         try:
             process = await asyncio.create_subprocess_exec(
@@ -160,6 +164,7 @@ class RunscRuntime:
                 # A detached container inherits these: no pipes where one is made.
                 stdout=asyncio.subprocess.PIPE if log is None else asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.STDOUT if log is None else asyncio.subprocess.DEVNULL,
+                cwd=directory,
                 start_new_session=True,  # Ctrl-C in the server's terminal is not for it
             )
         except OSError as error:

@@ -49,7 +49,14 @@ def config_of(spec: ContainerSpec) -> dict[str, Any]:
 
 def test_all_that_a_restore_compares_is_the_same_in_every_slot(spec: ContainerSpec) -> None:
     link = replace(spec.link, address=IPv4Interface("10.213.0.10/30"), namespace_path="/proc/1/fd/10")
-    other = replace(spec, name="s2", directory=Path("/run/s2"), link=link, cgroup_path="/atoll/s2")
+    other = replace(
+        spec,
+        name="s2",
+        directory=Path("/run/s2"),
+        link=link,
+        cgroup_path="/atoll/s2",
+        root_image=Path("/elsewhere/base.erofs"),
+    )
     one, two = config_of(spec), config_of(other)
     assert one["annotations"] == two["annotations"]
     assert one["process"] == two["process"]

@@ -45,7 +45,6 @@ class _Rig:
     async def spec(self) -> ContainerSpec:
         slot = await self._slots.lease(RESOURCES)
         self._leased.append(slot)
-        args = ("/.atoll/envd", "--port", str(self.guest.port), "--host-key", self.guest.public_key)
         return ContainerSpec(
             name=slot.name,
             directory=slot.directory,
@@ -53,7 +52,8 @@ class _Rig:
             resources=RESOURCES,
             link=slot.link,
             cgroup_path=slot.cgroup_path,
-            args=args,
+            args=self.guest.command,
+            envs=self.guest.environment,
         )
 
     async def close(self) -> None:
