@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from atolld.model.sandbox import Resources
-from atolld.node.launcher import Launcher, Run
+from atolld.node.launcher import Launcher
 from atolld.node.pool import Kind, plan_pool
+from atolld.node.runs import Run
 
 
 class Blanks:

@@ -15,7 +15,8 @@ from typing import TypeVar
 
 from atolld.model.errors import AtollError, HostError
 from atolld.model.template import Build
-from atolld.node.launcher import Launcher, Run
+from atolld.node.launcher import Launcher
+from atolld.node.runs import Run
 from atolld.node.runtime.protocol import Runtime
 from atolld.node.slots import Slots
 from atolld.node.snapshots import SnapshotFiles

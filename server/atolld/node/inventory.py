@@ -8,11 +8,15 @@ directories.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from ipaddress import IPv4Network
 from pathlib import Path
 
 from atolld.node.linux import cgroup, firewall, netns
+from atolld.node.records import Record, read_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +51,59 @@ async def take_inventory(home: Path, network: IPv4Network) -> Inventory:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What one server's slots are made of, each by the slot's name, to be compared with each other."""
+
+    records: Mapping[str, Record | None]
+    """A directory each; ``None``: its record cannot be read."""
+    namespaces: Mapping[str, frozenset[int]]
+    """A living container each: inodes of the network namespaces that its processes are in."""
+    links: frozenset[str]
+    """Addresses, 8 hex digits, as slots' names begin with."""
+    cgroups: frozenset[str]
+    mounts: frozenset[str]
+
+
+async def take_survey(home: Path, network: IPv4Network) -> Survey:
+    return await asyncio.to_thread(_survey, home, network)
+
+
+def _survey(home: Path, network: IPv4Network) -> Survey:
+    return Survey(
+        records={path.name: record for path, record in read_records(home / "run/sandboxes").items()},
+        namespaces=_namespaces(home),
+        links=frozenset(name.removeprefix(netns.LINK_PREFIX) for name in netns.list_links(network)),
+        cgroups=frozenset(Path(path).name for path in _cgroups(network)),
+        mounts=_mounts(home),
+    )
+
+
+def _namespaces(home: Path) -> dict[str, frozenset[int]]:
+    marker = f"--root={home / 'run/runsc'}"
+    found: dict[str, frozenset[int]] = {}
+    for entry, arguments in _commands():
+        # The kernel's process; the one that serves its files is in a namespace of its own.
+        if marker in arguments and "boot" in arguments:
+            with contextlib.suppress(OSError):
+                inode = os.stat(entry / "ns/net").st_ino
+                found[arguments[-1]] = found.get(arguments[-1], frozenset()) | {inode}
+    return found
+
+
+def _commands() -> Iterator[tuple[Path, list[str]]]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):  # gone meanwhile
+                words = (entry / "cmdline").read_bytes().decode("utf-8", "replace")
+                yield entry, words.rstrip("\0").split("\0")
+
+
 def _processes(home: Path) -> frozenset[str]:
     """Processes of containers: their command names our runtime's directory."""
     marker = f"--root={home / 'run'}"
-    found: set[str] = set()
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdecimal():
-            continue
-        try:
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-        except OSError:
-            continue
-        if marker in command:
-            found.add(f"{entry.name} {command[:200].strip()}")
-    return frozenset(found)
+    commands = ((entry.name, " ".join(arguments)) for entry, arguments in _commands())
+    return frozenset(f"{pid} {command[:200].strip()}" for pid, command in commands if marker in command)
 
 
 def _cgroups(network: IPv4Network) -> frozenset[str]:

@@ -1,6 +1,6 @@
 """Makes runs: a leased slot with a container in it whose daemon answers, everything held by one exit stack.
 
-A run is nobody's until the agent gives it an identity. Unwinding its stack removes all of it, in reverse.
+No more of them at once than the machine has use for; the rest wait for their turn, in a queue with an end.
 """
 
 from __future__ import annotations
@@ -8,18 +8,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from atolld.model.errors import CapacityUnavailable, HostError
-from atolld.model.sandbox import Resources, SandboxId
+from atolld.model.sandbox import Resources
 from atolld.model.template import Build
 from atolld.node.guest import GuestClient, GuestConnection
-from atolld.node.records import Record, read_build, write_build, write_record
+from atolld.node.records import Record, read_build, write_build
 from atolld.node.rootfs import check_free_space, check_root_image
+from atolld.node.runs import Run, Stopwatch
 from atolld.node.runtime.protocol import CheckpointUnusable, ContainerSpec, Runtime
 from atolld.node.slots import Slot, Slots
 from atolld.node.snapshots import flush
@@ -35,59 +34,10 @@ _PROBE_TIMEOUT = 15.0
 """Seconds a fresh daemon may take to answer; it is milliseconds when all is well."""
 
 
-@dataclass(slots=True, eq=False)
-class Run:
-    """One container in one slot."""
-
-    slot: Slot
-    resources: Resources
-    stack: AsyncExitStack
-    timings_ms: dict[str, float] = field(default_factory=dict[str, float])
-    connection: GuestConnection | None = None
-    """Kept open to the daemon of a warm one: saves the handshake at the claim."""
-    sandbox_id: SandboxId | None = None
-    allow_internet: bool = True
-    surroundings: str = ""
-    """Digest of the surroundings that the daemon was told of."""
-    build: Build | None = None
-    """What it was restored from; ``None`` while a template is being built."""
-    frozen: bool = False
-    spec: ContainerSpec | None = None
-
-    @property
-    def record(self) -> Record:
-        return Record(
-            self.slot.name,
-            self.slot.index,
-            self.sandbox_id,
-            self.resources,
-            self.allow_internet,
-            self.frozen,
-        )
-
-    def write_record(self) -> None:
-        write_record(self.slot.directory, self.record)
-
-    def drop_connection(self) -> None:
-        if self.connection is not None:
-            self.connection.close()
-            self.connection = None
-
-
-class Stopwatch:
-    """Milliseconds between the marks of one start, by name."""
-
-    def __init__(self) -> None:
-        self.timings_ms: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def mark(self, name: str) -> None:
-        now = time.perf_counter()
-        self.timings_ms[name] = (now - self._last) * 1000
-        self._last = now
-
-
 class Launcher:
+    surroundings = Surroundings()
+    """What this host passes on to its sandboxes, as it was last looked at."""
+
     def __init__(self, runtime: Runtime, guest: GuestClient, slots: Slots) -> None:
         self._runtime = runtime
         self._guest = guest
@@ -103,9 +53,7 @@ class Launcher:
             run.stack = stack.pop_all()
         return run
 
-    async def restore(
-        self, build: Build, resources: Resources, surroundings: Surroundings, blank: Run | None = None
-    ) -> Run:
+    async def restore(self, build: Build, resources: Resources, blank: Run | None = None) -> Run:
         """A run of the build's snapshot, probed, with this host's resolver and certificates; in ``blank``
         when given, which is unwound when that fails."""
         watch = Stopwatch()
@@ -129,16 +77,14 @@ class Launcher:
             watch.mark("restore")
             await self._probe(run, watch)
             run.surroundings = await asyncio.to_thread(_read_digest, build.snapshot_path)
-            if run.surroundings != surroundings.digest:
+            if run.surroundings != self.surroundings.digest:
                 # A snapshot of a sandbox has its token in it, which the identity to come replaces.
                 await self._guest.init(run.slot.address, {"accessToken": ""}, run.connection)
-                await self._greet(run, surroundings, watch)
+                await self._greet(run, watch)
             run.stack = stack.pop_all()
         return run
 
-    async def boot(
-        self, root_path: Path, resources: Resources, envs: Mapping[str, str], surroundings: Surroundings
-    ) -> Run:
+    async def boot(self, root_path: Path, resources: Resources, envs: Mapping[str, str]) -> Run:
         """A run of a bare root image: only the daemon lives in it."""
         watch = Stopwatch()
         async with self._place(), AsyncExitStack() as stack:
@@ -147,7 +93,7 @@ class Launcher:
             await self._runtime.start(spec)
             watch.mark("start")
             await self._probe(run, watch)
-            await self._greet(run, surroundings, watch)
+            await self._greet(run, watch)
             run.stack = stack.pop_all()
         return run
 
@@ -262,9 +208,9 @@ class Launcher:
             healthy.cancel()
             ended.cancel()
 
-    async def _greet(self, run: Run, surroundings: Surroundings, watch: Stopwatch) -> None:
+    async def _greet(self, run: Run, watch: Stopwatch) -> None:
         """Gives the daemon what depends on this host and not on who claims the sandbox."""
-        address = run.slot.address
+        address, surroundings = run.slot.address, self.surroundings
         for path, content in surroundings.guest_files.items():
             await self._guest.write_file(address, path, content, run.connection)
         if surroundings.ca_bundle:

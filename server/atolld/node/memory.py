@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from atolld.model.errors import CapacityUnavailable
+from atolld.model.template import Build
 
+OVERHEAD_MIB = 32
+"""What gVisor's own kernel takes of each sandbox, beside the guest's pages."""
 _SMALLEST_RESERVE_MIB = 256
 _RESERVED_PART = 32
 _MEMINFO = Path("/proc/meminfo")
@@ -23,6 +26,11 @@ def read_memory_mib(field: str, path: Path = _MEMINFO) -> int:
 def reserve_mib(total_mib: int) -> int:
     """What stays free for everything that is no sandbox."""
     return max(_SMALLEST_RESERVE_MIB, total_mib // _RESERVED_PART)
+
+
+def memory_of(build: Build) -> int:
+    """MiB that a sandbox takes at first: the pages of its snapshot, and gVisor."""
+    return (sum(stored.size for stored in build.manifest.snapshot.values()) >> 20) + OVERHEAD_MIB
 
 
 def check_fits(needed_mib: int, available_mib: int, reserved_mib: int) -> None:

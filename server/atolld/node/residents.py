@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 from atolld.model.sandbox import SandboxId
 
-OVERHEAD_MIB = 32
-"""What gVisor's own kernel takes of each, beside the guest's pages."""
 LONGEST_STAY = 900.0
 """Seconds after which nobody is expected to come back soon."""
 

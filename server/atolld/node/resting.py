@@ -1,0 +1,79 @@
+"""Paused sandboxes that are still in memory, frozen: kept as `residents` plans, awake again in a moment."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from atolld.model.sandbox import SandboxId
+from atolld.model.template import Build
+from atolld.node.memory import memory_of, read_memory_mib, reserve_mib
+from atolld.node.residents import Resident, plan_evictions
+from atolld.node.runs import Run
+from atolld.node.unwinding import Unwinding
+from atolld.node.watches import Watches
+
+_log = logging.getLogger(__name__)
+_BETWEEN_EVICTIONS = 15.0
+
+
+class Resting:
+    """``memory_mib`` is what they may take; ``None``: a quarter of the machine's."""
+
+    def __init__(self, unwinding: Unwinding, watches: Watches, memory_mib: int | None) -> None:
+        self._unwinding = unwinding
+        self._watches = watches
+        self._memory_mib = memory_mib
+        self._residents: dict[SandboxId, tuple[Resident, Run, str]] = {}
+        """Each with the id of the snapshot that says the same on the disk."""
+
+    def enter(self, sandbox_id: SandboxId, run: Run, build: Build, snapshot_id: str) -> None:
+        """``run`` is frozen, and ``build`` is what was written of it as ``snapshot_id``."""
+        resident = Resident(sandbox_id, memory_of(build), time.monotonic())
+        self._residents[sandbox_id] = (resident, run, snapshot_id)
+
+        async def ended(_: str) -> None:
+            """No loss: its snapshot is on the disk."""
+            await self.evict(sandbox_id)
+
+        self._watches.watch(run, ended)
+
+    def take(self, sandbox_id: SandboxId) -> tuple[Run, str] | None:
+        """The frozen run and its snapshot's id; the caller's from now on."""
+        _, run, snapshot_id = self._residents.pop(sandbox_id, (None, None, ""))
+        if run is None:
+            return None
+        self._watches.drop(run)
+        return run, snapshot_id
+
+    def take_all(self) -> list[Run]:
+        return [taken[0] for sandbox_id in tuple(self._residents) if (taken := self.take(sandbox_id))]
+
+    async def evict(self, sandbox_id: SandboxId) -> None:
+        taken = self.take(sandbox_id)
+        if taken is not None:
+            await self._unwinding.remove(taken[0])
+
+    async def evict_all(self) -> None:
+        for sandbox_id in tuple(self._residents):
+            await self.evict(sandbox_id)
+
+    async def evict_surplus(self) -> None:
+        """Lets go of those that there is no room for."""
+        total, available = read_memory_mib("MemTotal"), read_memory_mib("MemAvailable")
+        budget = total // 4 if self._memory_mib is None else self._memory_mib
+        residents = [resident for resident, _, _ in self._residents.values()]
+        for sandbox_id in plan_evictions(residents, budget, available, reserve_mib(total), time.monotonic()):
+            await self.evict(sandbox_id)
+
+    async def evict_forever(self) -> None:
+        while True:
+            await asyncio.sleep(_BETWEEN_EVICTIONS)
+            try:
+                await self.evict_surplus()
+            except Exception:
+                _log.exception("paused sandboxes could not be let go of; tried again soon")
+
+    def __len__(self) -> int:
+        return len(self._residents)
