@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType, field
 
+from atolld.api.ports import PORTS_FIELDS, PortsBody, encode_ports, parse_ports
 from atolld.control.sandboxes import NewSandbox
 from atolld.model.errors import AtollError, InvalidRequest
 from atolld.model.records import SandboxRecord
@@ -136,14 +137,10 @@ class LifecycleBody(msgspec.Struct):
     on_timeout: Literal["kill", "pause"] = field(name="onTimeout")
 
 
-class NetworkBody(msgspec.Struct):
-    allow_public_traffic: bool = field(name="allowPublicTraffic")
-
-
 class SandboxDetailBody(ListedSandboxBody, kw_only=True):
     allow_internet_access: bool = field(name="allowInternetAccess")
     lifecycle: LifecycleBody
-    network: NetworkBody | UnsetType = UNSET
+    network: PortsBody | UnsetType = UNSET
     pause_mode: Literal["full"] | UnsetType = field(name="pauseMode", default=UNSET)
     envd_access_token: str | UnsetType = field(name="envdAccessToken", default=UNSET)
     domain: str | None = None
@@ -153,7 +150,8 @@ def parse_new_sandbox(body: NewSandboxBody, *, version: Literal[1, 2]) -> NewSan
     """Version 2 is always secured and lives longer by default. Raises :class:`InvalidRequest`."""
     _refuse_unsupported(body)
     secure = version == 2 or body.secure is True
-    allow_public = (body.network or {}).get("allowPublicTraffic") is not False
+    ports = parse_ports(body.network or {})
+    allow_public = ports.allow_public_traffic is not False
     auto_pause = body.auto_pause is True
     auto_resume = body.auto_resume is not None and body.auto_resume.enabled is True
     if not allow_public and not secure:
@@ -171,17 +169,17 @@ def parse_new_sandbox(body: NewSandboxBody, *, version: Literal[1, 2]) -> NewSan
         auto_pause=auto_pause,
         auto_resume=auto_resume,
         allow_public=allow_public,
+        mask_host=ports.mask_request_host or None,
+        https_ports=frozenset(ports.https_ports or ()),
     )
 
 
 def _refuse_unsupported(body: NewSandboxBody) -> None:
     """Better a clear no than a sandbox that is not what was asked for."""
-    network = {key: value for key, value in (body.network or {}).items() if value not in (None, [], {})}
-    if isinstance(network.get("allowPublicTraffic"), bool):
-        del network["allowPublicTraffic"]
+    others = {key: value for key, value in (body.network or {}).items() if key not in PORTS_FIELDS}
     refused = {
         "autoPauseMemory": body.auto_pause_memory is False,
-        "network": bool(network),
+        "network": any(value not in (None, [], {}) for value in others.values()),
         "iam": body.iam is not None and bool(body.iam.tokens),
         "volumeMounts": bool(body.volume_mounts),
     }
@@ -228,7 +226,7 @@ def encode_detail(record: SandboxRecord, domain: str) -> SandboxDetailBody:
         lifecycle=LifecycleBody(
             auto_resume=record.auto_resume, on_timeout="pause" if record.auto_pause else "kill"
         ),
-        network=UNSET if record.traffic_token is None else NetworkBody(allow_public_traffic=False),
+        network=encode_ports(record),
         pause_mode="full" if record.state in ASLEEP else UNSET,
         envd_access_token=_or_unset(record.access_token),
         domain=domain,

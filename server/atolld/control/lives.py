@@ -241,7 +241,14 @@ class Lives:
 def _route(record: SandboxRecord, address: str) -> Route:
     token = record.traffic_token
     digest = None if token is None else hashlib.sha256(token.encode()).hexdigest()
-    return Route(address, record.access_token, allow_public=token is None, traffic_token_sha256=digest)
+    return Route(
+        address,
+        record.access_token,
+        allow_public=token is None,
+        traffic_token_sha256=digest,
+        mask_host=record.mask_host,
+        https_ports=record.https_ports,
+    )
 
 
 def _start_error(error: Exception) -> AtollError:

@@ -59,6 +59,8 @@ class NewSandbox:
     auto_resume: bool = False
     allow_public: bool = True
     """``False``: every port but envd's wants the traffic token."""
+    mask_host: str | None = None
+    https_ports: frozenset[int] = frozenset()
     key: str | None = None
     """Of the caller's: the same one makes the same sandbox, once."""
 
@@ -317,6 +319,8 @@ class Sandboxes:
             access_token=secrets.token_hex(32) if wanted.secure else None,
             allow_internet=wanted.allow_internet,
             traffic_token=None if wanted.allow_public else secrets.token_hex(32),
+            mask_host=wanted.mask_host,
+            https_ports=wanted.https_ports,
             timeout=wanted.timeout,
             auto_pause=wanted.auto_pause,
             auto_resume=wanted.auto_resume,

@@ -53,6 +53,10 @@ class SandboxRecord:
     allow_internet: bool = True
     traffic_token: str | None = None
     """What every port but envd's wants from the public; ``None``: nothing."""
+    mask_host: str | None = None
+    """The Host that its services see, see :class:`~atolld.model.routes.Route`."""
+    https_ports: frozenset[int] = frozenset()
+    """Ports whose services speak TLS themselves."""
     timeout: int = 300
     """Seconds it was made to live; an automatic resume gives it as many again, or more."""
     auto_pause: bool = False

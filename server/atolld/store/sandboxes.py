@@ -228,6 +228,8 @@ def _values(record: SandboxRecord) -> dict[str, Any]:
         "auto_resume": record.auto_resume,
         "snapshot_id": record.snapshot_id,
         "paused_at": record.paused_at,
+        "mask_host": record.mask_host,
+        "https_ports": sorted(record.https_ports),
     }
     return values | _deadline_values(record.deadline) | (_end_values(record.end) if record.end else {})
 
@@ -266,5 +268,7 @@ def _record(row: Row[Any]) -> SandboxRecord:
         auto_resume=row.auto_resume,
         snapshot_id=row.snapshot_id,
         paused_at=row.paused_at,
+        mask_host=row.mask_host,
+        https_ports=frozenset(row.https_ports),
         end=end,
     )

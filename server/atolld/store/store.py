@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sqlalchemy import text
+
 from atolld.store.database import Database, open_database
 from atolld.store.migrate import migrate
 from atolld.store.sandboxes import SandboxRows
@@ -32,6 +34,12 @@ class Store:
             await database.close()
             raise
         return cls(database)
+
+    async def find_damage(self) -> str:
+        """What SQLite finds wrong with the file; empty when nothing is."""
+        async with self._database.read() as connection:
+            said = (await connection.execute(text("PRAGMA integrity_check(5)"))).scalars().all()
+        return "" if list(said) == ["ok"] else "; ".join(said)
 
     async def close(self) -> None:
         await self._database.close()

@@ -142,6 +142,8 @@ sandboxes = Table(
     Column("auto_resume", Boolean, nullable=False, server_default="0"),
     Column("snapshot_id", String),
     Column("paused_at", Instant),
+    Column("mask_host", String),
+    Column("https_ports", JSON, nullable=False, server_default="[]"),
     # Rows outlive teams and templates: no foreign keys, so that the reason of an end is never lost.
     Index(None, "team_id", "state", "started_at", "sandbox_id"),
     Index(None, "state"),

@@ -68,6 +68,15 @@ async def test_null_is_as_good_as_absent(client: Any) -> None:
     await _create(client, **dict.fromkeys(absent.split()))
 
 
+async def test_how_ports_are_asked_is_kept_and_told(client: Any, house: Any) -> None:
+    network = {"maskRequestHost": "localhost:${PORT}", "httpsPorts": [8443, 443]}
+    sandbox_id = (await _create(client, network=network))["sandboxID"]
+    route = house.routes.get(sandbox_id)
+    assert (route.mask_host, route.https_ports) == ("localhost:${PORT}", frozenset({443, 8443}))
+    told = (await client.get(f"/sandboxes/{sandbox_id}")).json()["network"]
+    assert told == {"maskRequestHost": "localhost:${PORT}", "httpsPorts": [443, 8443]}
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -104,6 +113,12 @@ async def test_what_cannot_be_done_yet_is_refused_and_named(client: Any, body: d
         (b'{"templateID": "base", "envVars": ["a"]}', "$.envVars"),
         (b'{"templateID": "base", "envVars": {"A=B": "c"}}', "Environment variable"),
         (b'{"templateID": "../etc"}', "Invalid template name"),
+        (b'{"templateID": "base", "network": {"allowPublicTraffic": 1}}', "$.allowPublicTraffic"),
+        (b'{"templateID": "base", "network": {"maskRequestHost": "a\\r\\nb: c"}}', "maskRequestHost"),
+        (b'{"templateID": "base", "network": {"maskRequestHost": "gr\xc3\xbcn"}}', "maskRequestHost"),
+        (b'{"templateID": "base", "network": {"httpsPorts": [0]}}', "httpsPorts"),
+        (b'{"templateID": "base", "network": {"httpsPorts": [49983]}}', "httpsPorts"),
+        (b'{"templateID": "base", "network": {"httpsPorts": ["443"]}}', "$.httpsPorts"),
         (b"[" * 100_000, "Invalid request body"),
     ],
 )
