@@ -147,7 +147,7 @@ class Lives(RuleBasedStateMachine):
         house = self.house
         async with asyncio.timeout(20):
             for _ in range(3):  # an end of one kind sets off one of the other
-                while unwinding := [*house.machine.node._unwinding.values()]:
+                while unwinding := [*house.machine.node._unwinding.tasks()]:
                     await asyncio.wait(unwinding)
                 for _ in range(10):  # whoever watched it tells of it
                     await asyncio.sleep(0)
