@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from atolld.model.errors import Unauthorized
-from atolld.model.team import LOCAL_TEAM, Team, hash_api_key, new_api_key
+from atolld.model.team import LOCAL_TEAM, LOCAL_TEAM_NAME, Team, hash_api_key, new_api_key
 from atolld.store import Store
 
 _VARIABLE = "E2B_API_KEY"
@@ -58,7 +58,7 @@ async def ensure_credentials(store: Store, path: Path) -> str:
     (the database was removed) is taken up again, so that shells which have it keep working.
     """
     now = datetime.now(UTC)
-    team = await store.teams.ensure(LOCAL_TEAM, "Local operator", now)
+    team = await store.teams.ensure(LOCAL_TEAM, LOCAL_TEAM_NAME, now)
     key = read_credentials(path)
     key_hash = None if key is None else hash_api_key(key)
     if key is None or key_hash is None:

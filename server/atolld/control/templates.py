@@ -10,7 +10,7 @@ from pathlib import Path
 
 from atolld.model.errors import BuildDamaged, Forbidden, NotFound
 from atolld.model.names import TemplateReference, parse_template_reference
-from atolld.model.team import LOCAL_TEAM, Team
+from atolld.model.team import LOCAL_TEAM, LOCAL_TEAM_NAME, Team
 from atolld.model.template import Build, Manifest, parse_manifest
 from atolld.store import Store
 from atolld.store.templates import TemplateRow
@@ -100,7 +100,7 @@ async def register_build(store: Store, manifest: Manifest) -> None:
     The template is the local operator's, and public. Raises ``Conflict`` when the name is another template's.
     """
     now = datetime.now(UTC)
-    team = await store.teams.ensure(LOCAL_TEAM, "Local operator", now)
+    team = await store.teams.ensure(LOCAL_TEAM, LOCAL_TEAM_NAME, now)
     await store.templates.register(
         team.team_id, manifest.template_id, manifest.name, manifest.build_id, public=True, now=now
     )

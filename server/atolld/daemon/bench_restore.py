@@ -14,31 +14,20 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from ipaddress import IPv4Interface
 from pathlib import Path
 
 from atolld.config import Config
 from atolld.control.templates import Templates
 from atolld.daemon.parts import build_guest, runsc_binary
 from atolld.model.errors import HostError
-from atolld.model.team import LOCAL_TEAM
+from atolld.model.team import LOCAL_TEAM, LOCAL_TEAM_NAME
 from atolld.model.template import Build
 from atolld.node.runtime.bundle import HOST_DIRECTORY, build_config, runsc_flags
-from atolld.node.runtime.protocol import ContainerSpec, Link
+from atolld.node.runtime.protocol import NO_LINK, ContainerSpec
 from atolld.store import Store
 
 _TIMEOUT = 60.0
 _NAME = "bare"
-_NO_LINK = Link(
-    interface="none",
-    address=IPv4Interface("127.0.0.1/32"),
-    gateway="127.0.0.1",
-    mac=bytes(6),
-    gateway_mac=bytes(6),
-    mtu=1500,
-    namespace_path="",
-    open_packet_socket=lambda: -1,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +55,7 @@ class BareRestore:
             directory=directory,
             root_image=self.build.root_path.resolve(),
             resources=self.build.manifest.resources,
-            link=_NO_LINK,
+            link=NO_LINK,
             cgroup_path="",
             args=self.args,
         )
@@ -96,7 +85,7 @@ class BareRestore:
 async def _find(config: Config, template: str) -> Build:
     store = await Store.open(config.home / "atoll.db")
     try:
-        team = await store.teams.ensure(LOCAL_TEAM, LOCAL_TEAM, datetime.now(UTC))
+        team = await store.teams.ensure(LOCAL_TEAM, LOCAL_TEAM_NAME, datetime.now(UTC))
         return (await Templates(store, config.home).resolve(team, template)).build
     finally:
         await store.close()

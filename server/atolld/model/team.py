@@ -18,6 +18,7 @@ TeamId = NewType("TeamId", str)
 
 LOCAL_TEAM = "local"
 """Slug of the team of this machine's operator; it owns the templates that come with Atoll."""
+LOCAL_TEAM_NAME = "Local operator"
 
 _KEY_PATTERN = re.compile(r"e2b_([0-9a-f]{40})")
 

@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from urllib.parse import quote
 
@@ -33,6 +33,16 @@ CALL_TIMEOUT = 10.0
 """Seconds a call to the daemon may take: a healthy one answers in a millisecond."""
 _RETRY_DELAYS = (0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25)
 """Pauses between attempts to reach a daemon that is just starting: nothing announces that it listens."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    target: str
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    body: bytes = b""
+    signed: bool = False
+    """For routes that the host alone may call."""
 
 
 @dataclass(slots=True)
@@ -61,21 +71,23 @@ class GuestConnection:
         self._reader = reader
         self._writer = writer
 
-    async def call(
-        self, method: str, target: str, headers: Mapping[str, str], body: bytes
-    ) -> tuple[int, bytes]:
+    async def call(self, request: _Request) -> tuple[int, bytes]:
         """Status and body of the answer. Raises ``OSError`` or ``EOFError`` when the connection fails."""
-        self.send(method, target, headers, body)
+        self.send(request)
         response = _Response()
         parser = httptools.HttpResponseParser(response)
         while not response.complete:
             await self.feed(parser)
         return parser.get_status_code(), bytes(response.body)
 
-    def send(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> None:
-        lines = [f"{method} {target} HTTP/1.1", f"Host: {self._address}", f"Content-Length: {len(body)}"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
-        self._writer.write("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
+    def send(self, request: _Request) -> None:
+        lines = [
+            f"{request.method} {request.target} HTTP/1.1",
+            f"Host: {self._address}",
+            f"Content-Length: {len(request.body)}",
+            *(f"{name}: {value}" for name, value in request.headers.items()),
+        ]
+        self._writer.write("\r\n".join([*lines, "", ""]).encode("latin-1") + request.body)
 
     async def feed(self, parser: httptools.HttpResponseParser) -> None:
         data = await self._reader.read(65536)
@@ -139,9 +151,8 @@ class GuestClient:
     ) -> None:
         """``POST /init``, signed. A kept ``connection`` is tried first."""
         payload = json.dumps(body, separators=(",", ":")).encode()
-        await self._expect(
-            address, "POST", "/init", {"Content-Type": "application/json"}, payload, connection, True
-        )
+        request = _Request("POST", "/init", {"Content-Type": "application/json"}, payload, signed=True)
+        await self._expect(address, request, connection)
 
     async def write_file(
         self, address: str, path: str, content: bytes, connection: GuestConnection | None = None
@@ -149,7 +160,7 @@ class GuestClient:
         """Writes as root; the daemon must not have a token yet."""
         target = f"/files?path={quote(path)}&username=root"
         headers = {"Content-Type": "application/octet-stream"}
-        await self._expect(address, "POST", target, headers, content, connection)
+        await self._expect(address, _Request("POST", target, headers, content), connection)
 
     async def start_process(self, address: str, start: process.Start, user: str) -> int:
         """Starts a command that outlives the call; its pid."""
@@ -191,7 +202,7 @@ class GuestClient:
     async def _probe(self, address: str) -> GuestConnection:
         connection = await self.connect(address)
         try:
-            status, _ = await connection.call("GET", "/health", {}, b"")
+            status, _ = await connection.call(_Request("GET", "/health"))
             if status >= 300:
                 raise EOFError(f"health is {status}")
         except BaseException:
@@ -199,65 +210,44 @@ class GuestClient:
             raise
         return connection
 
-    async def _expect(
-        self,
-        address: str,
-        method: str,
-        target: str,
-        headers: Mapping[str, str],
-        body: bytes,
-        connection: GuestConnection | None = None,
-        signed: bool = False,
-    ) -> bytes:
+    async def _expect(self, address: str, request: _Request, connection: GuestConnection | None) -> bytes:
+        """The answer's body. Raises :class:`GuestUnresponsive` unless it is one of success."""
+        what = f"{request.method} {request.target}"
         try:
             async with asyncio.timeout(CALL_TIMEOUT):
-                status, answer = await self._call(address, method, target, headers, body, connection, signed)
+                status, answer = await self._call(address, request, connection)
         except (OSError, EOFError, TimeoutError, httptools.HttpParserError) as error:
             why = str(error) or type(error).__name__
-            raise GuestUnresponsive(f"the daemon at {address} failed {method} {target}: {why}") from error
+            raise GuestUnresponsive(f"the daemon at {address} failed {what}: {why}") from error
         if status >= 300:
             said = answer[:200].decode("utf-8", "replace")
-            raise GuestUnresponsive(f"the daemon at {address} refused {method} {target} ({status}): {said}")
+            raise GuestUnresponsive(f"the daemon at {address} refused {what} ({status}): {said}")
         return answer
 
     async def _call(
-        self,
-        address: str,
-        method: str,
-        target: str,
-        headers: Mapping[str, str],
-        body: bytes,
-        connection: GuestConnection | None,
-        signed: bool,
+        self, address: str, request: _Request, connection: GuestConnection | None
     ) -> tuple[int, bytes]:
         if connection is not None:
             try:
-                return await connection.call(
-                    method, target, self._headers(method, target, headers, body, signed), body
-                )
+                return await connection.call(self._sign(request))
             except (OSError, EOFError):
                 connection.close()
-        return await self._call_once(
-            address, method, target, self._headers(method, target, headers, body, signed), body
-        )
-
-    async def _call_once(
-        self, address: str, method: str, target: str, headers: Mapping[str, str], body: bytes
-    ) -> tuple[int, bytes]:
-        connection = await self.connect(address)
+        fresh = await self.connect(address)
         try:
-            return await connection.call(method, target, headers, body)
+            return await fresh.call(self._sign(request))
         finally:
-            connection.close()
+            fresh.close()
 
-    def _headers(
-        self, method: str, target: str, headers: Mapping[str, str], body: bytes, signed: bool
-    ) -> Mapping[str, str]:
-        if not signed:
-            return headers
+    def _sign(self, request: _Request) -> _Request:
+        """Anew for each attempt: the daemon takes no signature twice."""
+        if not request.signed:
+            return request
         self._last_ms = max(time.time_ns() // 1_000_000, self._last_ms + 1)
-        signature = self._host_key.sign(hostauth.signing_bytes(method, target, self._last_ms, body))
-        return {**headers, hostauth.HEADER: hostauth.encode_header(self._last_ms, signature)}
+        signature = self._host_key.sign(
+            hostauth.signing_bytes(request.method, request.target, self._last_ms, request.body)
+        )
+        header = {hostauth.HEADER: hostauth.encode_header(self._last_ms, signature)}
+        return replace(request, headers={**request.headers, **header})
 
     @asynccontextmanager
     async def _stream(
@@ -269,11 +259,13 @@ class GuestClient:
             raise GuestUnresponsive(f"the daemon at {address} cannot be reached: {error}") from error
         try:
             basic = base64.b64encode(f"{user}:".encode()).decode()
-            headers = {"Content-Type": connect.STREAM_CONTENT_TYPE, "Authorization": f"Basic {basic}"}
+            headers = {
+                "Content-Type": connect.STREAM_CONTENT_TYPE,
+                "Connect-Protocol-Version": "1",
+                "Authorization": f"Basic {basic}",
+            }
             body = connect.encode_envelope(process.encode_start(start))
-            connection.send(
-                "POST", f"{process.SERVICE}/Start", {**headers, "Connect-Protocol-Version": "1"}, body
-            )
+            connection.send(_Request("POST", f"{process.SERVICE}/Start", headers, body))
             yield self._events(address, connection)
         finally:
             connection.close()

@@ -12,11 +12,11 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Network
 from pathlib import Path
 
 from atolld.model.sandbox import Resources
-from atolld.node.runtime.protocol import ContainerSpec, Link
+from atolld.node.runtime.protocol import NO_LINK, ContainerSpec, Link
 
 GUEST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 HOST_DIRECTORY = "host"
@@ -112,17 +112,7 @@ def snapshot_fingerprint(args: Sequence[str]) -> str:
     besides the root image and the resources: what pid 1 is, mounts, capabilities, flags. A snapshot with
     another one must be made anew.
     """
-    nowhere = Link(
-        interface="",
-        address=IPv4Interface("0.0.0.0/32"),
-        gateway="",
-        mac=b"",
-        gateway_mac=b"",
-        mtu=0,
-        namespace_path="",
-        open_packet_socket=lambda: -1,
-    )
-    spec = ContainerSpec("", Path(), Path(), Resources(), nowhere, "", tuple(args))
+    spec = ContainerSpec("", Path(), Path(), Resources(), NO_LINK, "", tuple(args))
     shape = json.dumps([build_config(spec), runsc_flags("", spec)], sort_keys=True)
     return hashlib.sha256(shape.encode()).hexdigest()
 

@@ -44,6 +44,10 @@ class Link:
     frames."""
 
 
+NO_LINK = Link("", IPv4Interface("0.0.0.0/32"), "", b"", b"", 0, "", lambda: -1)
+"""For a container that is only described, or has no network of ours."""
+
+
 @dataclass(frozen=True, slots=True)
 class ContainerSpec:
     """All a driver must know to make a container. ``name`` is unique on the machine while it lives."""
