@@ -95,10 +95,11 @@ def _setup(arguments: Sequence[str]) -> int:
 
 def _doctor(arguments: Sequence[str]) -> int:
     from atolld.daemon.checks import HTTPS
+    from atolld.daemon.lock import find_holder
     from atolld.daemon.parts import open_node
     from atolld.setup.doctor import run
 
-    return run(arguments, open_node, HTTPS)
+    return run(arguments, open_node, HTTPS, is_serving=lambda home: find_holder(home) is not None)
 
 
 def _uninstall(arguments: Sequence[str]) -> int:

@@ -176,11 +176,13 @@ def env(
 def doctor(context: typer.Context) -> None:
     """Check what this machine needs by doing it, and say how to mend what is wrong.
 
-    `--json` prints JSON. The exit code is 1 when something stops Atoll from working.
+    `--json` prints JSON. The exit code is 1 when something stops Atoll from working. `--deep` compares what is
+    there instead: database, files and their hashes, processes, links, cgroups; `--no-hashes` leaves those out.
 
     \b
     Examples:
       ./atoll doctor
+      ./atoll doctor --deep
       ./atoll doctor --json
     """
     _hand_over("doctor", context)

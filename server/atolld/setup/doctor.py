@@ -1,4 +1,7 @@
-"""``atolld doctor [--json]``: checks what Atoll needs by doing it; exit code 1 when something is missing."""
+"""``atolld doctor [--json]``: checks what Atoll needs by doing it; exit code 1 when something is missing.
+
+``--deep`` compares what is there instead: rows, files, processes, kernel objects, hashes.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,16 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from rich.console import Console
 
 from atolld.builds.builder import OpenNode
 from atolld.config import read_config
 from atolld.model.errors import AtollError
+from atolld.setup.checks.deep import examine_deep
 from atolld.setup.checks.finding import Check, Finding, Patient, Verdict, fail
 from atolld.setup.checks.kernel import KERNEL, check_root
 from atolld.setup.checks.registry import REGISTRY
@@ -29,19 +34,26 @@ def run(
     open_node: OpenNode,
     more: Sequence[Check] = (),
     environ: Mapping[str, str] = os.environ,
+    is_serving: Callable[[Path], bool] = lambda home: False,
 ) -> int:
-    """``more``: checks of rooms that this one does not know."""
+    """``more``: checks of rooms that this one does not know. ``is_serving``: whether a server of that state
+    directory runs."""
     parser = argparse.ArgumentParser(
         "atoll doctor", description="Check this machine by doing what Atoll does."
     )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    parser.add_argument("--deep", action="store_true", help="compare what is there: rows, files, processes")
+    parser.add_argument("--no-hashes", action="store_true", help="with --deep: do not read every file")
     arguments = parser.parse_args(argv)
     try:
         config = read_config(environ)
+        if arguments.deep:
+            findings = asyncio.run(examine_deep(config, serving=is_serving, hashes=not arguments.no_hashes))
+        else:
+            findings = asyncio.run(examine(Patient(config, environ, open_node), (*CHECKS, *more)))
     except AtollError as error:
         print(f"atoll: {error}", file=sys.stderr)
         return 1
-    findings = asyncio.run(examine(Patient(config, environ, open_node), (*CHECKS, *more)))
     if arguments.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
