@@ -7,7 +7,7 @@ outlives its kernel: when the kernel dies it gets a new one at once.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Coroutine, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -139,6 +139,30 @@ class Context:
 
     # --- execution
 
+    async def warm_up(self, cells: Sequence[str]) -> None:
+        """Run cells as a client's, without a trace in counter and history: what they load and touch is there
+        for the first client. Raises KernelError, KernelDied.
+        """
+        async with self._turn:
+            kernel = await self.start()
+            self._seen_id = None  # so that the environment is asked for and random state drawn, too
+            for cell in cells:
+                await self._execute(Call(cell, is_rehearsal=True), _nowhere)
+            await run_silently(kernel, "None", {"atoll": {"rewind": True}})
+            self._seen_id = None
+
+    async def run_cell(self, cell: str) -> None:
+        """Run a cell that is neither counted nor kept in the history. Raises CellFailed."""
+        errors: list[str] = []
+
+        async def note(event: messages.Event) -> None:
+            if event["type"] == "error":
+                errors.append(f"{event['name']}: {event['value']}")
+
+        await self.execute(Call(cell, is_rehearsal=True), note)
+        if errors:
+            raise CellFailed(errors[0])
+
     async def execute(self, call: Call, emit: Emit) -> None:
         """Run the code when its turn comes; `emit` gets each event, the end last.
 
@@ -184,9 +208,10 @@ class Context:
         before = "" if kernel.spec.reads_metadata else environment.before(self.info.language)
         if before:
             await run_silently(kernel, before)
-        running = await kernel.begin("execute_request", execute_content(call.code), metadata)
+        content = execute_content(call.code, is_kept=not call.is_rehearsal)
+        running = await kernel.begin("execute_request", content, metadata)
         try:
-            await emit_events(running, emit, self._limits.result_bytes)
+            await emit_events(running, emit, self._limits.result_bytes, kernel.spec.language)
         except asyncio.CancelledError:
             raise _Abandoned(kernel, running, environment) from None
         running.close()
@@ -257,6 +282,10 @@ class Context:
         task.add_done_callback(self._background.discard)
 
 
+class CellFailed(Exception):
+    """A cell of the template's ended with an error, which the text names."""
+
+
 class _Abandoned(Exception):
     """The client left while its code ran."""
 
@@ -280,6 +309,10 @@ async def _interrupt_until_finished(kernel: Kernel, running: Running) -> None:
 
 async def _nothing() -> None:
     return None
+
+
+async def _nowhere(_event: messages.Event) -> None:
+    """Where the events of a rehearsal go."""
 
 
 async def _stop_started(starting: "asyncio.Task[Kernel] | None") -> None:

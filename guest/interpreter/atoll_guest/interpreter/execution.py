@@ -25,11 +25,14 @@ class Quiet:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a client asks for. `access_token` opens envd's environment."""
+    """What a client asks for. `access_token` opens envd's environment; a rehearsal is neither counted nor
+    kept in the history.
+    """
 
     code: str
     env_vars: Mapping[str, str] = field(default_factory=dict[str, str])
     access_token: str | None = None
+    is_rehearsal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +70,14 @@ class Environment:
         return {"atoll": order} if order else {}
 
 
-def execute_content(code: str, *, silent: bool = False) -> dict[str, Any]:
+def execute_content(code: str, *, silent: bool = False, is_kept: bool = True) -> dict[str, Any]:
     """An execute_request's content. `stop_on_error` is off: it would abort what we send next, and we queue
     ourselves.
     """
     return {
         "code": code,
         "silent": silent,
-        "store_history": not silent,
+        "store_history": is_kept and not silent,
         "user_expressions": {},
         "allow_stdin": False,
         "stop_on_error": False,
@@ -90,7 +93,7 @@ async def run_silently(kernel: Kernel, code: str, metadata: Mapping[str, Any] | 
         running.close()
 
 
-async def emit_events(running: Running, emit: Emit, limit: int) -> None:
+async def emit_events(running: Running, emit: Emit, limit: int, language: str) -> None:
     """Every event of the execution as it happens, but not the end. Raises KernelDied."""
     has_error = False
     held: Event | None = None
@@ -102,7 +105,7 @@ async def emit_events(running: Running, emit: Emit, limit: int) -> None:
         if isinstance(item, Reply):
             events = _reply_events(item, has_error)
         elif isinstance(item, Output):
-            events = messages.to_events(item.message, limit)
+            events = messages.to_events(item.message, limit, language)
         else:
             continue
         for event in events:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 _R_LIBRARIES = ("/usr/local/lib/R/site-library", "/usr/lib/R/site-library", "/usr/lib/R/library")
+_R_START = Path(__file__).parent / "r_kernel" / "start.R"
 _NODE_KERNEL = Path(__file__).parent / "node_kernel" / "main.js"
 AMARO = Path(os.environ.get("ATOLL_AMARO", "/opt/atoll/node/node_modules/amaro"))
 """Node.js' own TypeScript-to-JavaScript module; `guest/interpreter/package.json` is what installs it."""
@@ -95,7 +96,7 @@ def r_spec() -> KernelSpec | None:
         return None
     return KernelSpec(
         language="r",
-        argv=(interpreter, "--slave", "-e", "IRkernel::main()", "--args", "{connection_file}"),
+        argv=(interpreter, "--slave", "-f", str(_R_START), "--args", "{connection_file}"),
         displays_values=True,
     )
 

@@ -1,11 +1,16 @@
-"""Languages: their names on the wire, and how each sets environment variables. Pure."""
+"""Languages: their names on the wire, how each sets environment variables, how its kernel tells an error.
+Pure.
+"""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 _ALIASES = {"": "python", "js": "javascript", "ts": "typescript"}
 BUILT_IN = ("python", "javascript", "typescript", "r", "java", "bash")
+_TRACEBACKS_WITH_LINE_ENDS = ("python", "javascript", "typescript", "bash")
+_JAVA_THROWN = re.compile(r"(?:[\w$]+[.$])*(?P<name>\w+), (?P<message>.*)", re.DOTALL)
 
 
 def normalise(language: str | None) -> str:
@@ -77,3 +82,14 @@ _RENDER = {
     "r": _r,
     "java": _java,
 }
+
+
+def read_error(language: str, name: str, value: str, lines: Sequence[str]) -> tuple[str, str, str]:
+    """(name, value, traceback) of what a kernel says. Lines of a traceback that lack their ends get them;
+    jjava, which calls everything thrown a RuntimeException, tells class and message in the value.
+    """
+    if language in _TRACEBACKS_WITH_LINE_ENDS:
+        return name, value, "".join(lines)
+    traceback = "\n".join(line.removesuffix("\n") for line in lines)
+    thrown = _JAVA_THROWN.fullmatch(value) if language == "java" and name == "RuntimeException" else None
+    return (thrown["name"], thrown["message"], traceback) if thrown else (name, value, traceback)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
-from . import figures
+from . import figures, languages
 from .jupyter import Message
 
 Event = dict[str, Any]
@@ -52,9 +52,9 @@ def too_large(size: int, limit: int) -> Event:
     )
 
 
-def to_events(message: Message, limit: int = 0) -> list[Event]:
+def to_events(message: Message, limit: int = 0, language: str = "python") -> list[Event]:
     """The events that one message on the output channel stands for; [] for those a client does not see.
-    `limit` is named where a content was too large to take.
+    `limit` is named where a content was too large to take; `language` is the kernel's.
     """
     if message.oversized:
         return [too_large(message.oversized, limit)]
@@ -71,19 +71,17 @@ def to_events(message: Message, limit: int = 0) -> list[Event]:
         case "execute_input":
             return [{"type": "number_of_executions", "execution_count": content.get("execution_count") or 0}]
         case "error":
-            return [to_error(content)]
+            return [to_error(content, language)]
         case _:
             return []
 
 
-def to_error(content: Mapping[str, Any]) -> Event:
+def to_error(content: Mapping[str, Any], language: str = "python") -> Event:
     """The error event of an `error` message or of an `execute_reply` whose status is error."""
     lines: list[Any] = content.get("traceback") or []
-    return error(
-        strip_ansi(str(content.get("ename") or "Error")),
-        strip_ansi(str(content.get("evalue") or "")),
-        strip_ansi("".join(str(line) for line in lines)),
-    )
+    name, value = str(content.get("ename") or "Error"), str(content.get("evalue") or "")
+    told = languages.read_error(language, name, value, [str(line) for line in lines])
+    return error(*map(strip_ansi, told))
 
 
 def error(name: str, value: str, traceback: str = "") -> Event:
@@ -136,8 +134,19 @@ def _field(mime: str, value: Any) -> Any:
     if mime == "text/plain":
         return strip_quotes(str(cast("Any", value)))
     if mime in _BASE64:
-        return str(cast("Any", value)).strip()
+        return str(cast("Any", value)).replace("\n", "").strip()
+    if mime == "application/json" and isinstance(value, str):
+        return _parsed(value)
     return cast("Any", value)
+
+
+def _parsed(text: str) -> Any:
+    """Kernels whose language has no JSON values (R, Java) send the document as text."""
+    try:
+        document: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return cast("Any", document) if isinstance(document, (dict, list)) else text
 
 
 def strip_quotes(text: str) -> str:

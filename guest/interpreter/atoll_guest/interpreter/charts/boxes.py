@@ -125,10 +125,10 @@ def _propose_median(box: _Box, value: float, width: float) -> None:
 def _element(axis: Any, box: _Box) -> Chart:
     return {
         "label": scales.label_at(axis, box.position, 0.5),
-        "min": box.whisker_low,
-        "first_quartile": box.low,
-        "median": box.median,
-        "third_quartile": box.high,
-        "max": box.whisker_high,
+        "min": number(box.whisker_low),
+        "first_quartile": number(box.low),
+        "median": number(box.median),
+        "third_quartile": number(box.high),
+        "max": number(box.whisker_high),
         "outliers": box.outliers,
     }

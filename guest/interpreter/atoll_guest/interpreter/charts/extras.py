@@ -130,20 +130,22 @@ def contours(axes: Any) -> list[Chart]:
     return elements
 
 
-def _lines(path: Any) -> list[list[list[float]]]:
-    return [polygon.tolist() for polygon in path.to_polygons(closed_only=False)]
+def _lines(path: Any) -> list[list[list[Any]]]:
+    polygons = path.to_polygons(closed_only=False)
+    return [[[number(x), number(y)] for x, y in polygon.tolist()] for polygon in polygons]
 
 
 def areas(axes: Any) -> list[Chart]:
-    """What `fill_between` and `stackplot` draw; a filled contour is none."""
-    from matplotlib.collections import PolyCollection, QuadMesh
-    from matplotlib.contour import ContourSet
+    """What `fill_between` and `stackplot` draw; other polygons (arrows, hexagons, surfaces) are none."""
+    from matplotlib import collections
 
+    # matplotlib before 3.10 has no type of its own for them
+    kind = getattr(collections, "FillBetweenPolyCollection", collections.PolyCollection)
     return [
         {"label": str(area.get_label()), "outline": _points(axes, path.vertices.tolist())}
         for area in axes.collections
-        if isinstance(area, PolyCollection) and not isinstance(area, (QuadMesh, ContourSet))
-        for path in cast("Any", area).get_paths()
+        if type(area) is kind
+        for path in area.get_paths()
     ]
 
 

@@ -100,7 +100,11 @@ def _reads_as(name: str, location: float) -> bool:
 
 
 def label_at(axis: Any, position: float, reach: float) -> str:
-    """What stands at `position`: the label of a tick within `reach`, else the position itself."""
+    """What stands at `position`: the label of a tick within `reach`, else the position itself; a date in any
+    case, as not every date has a tick.
+    """
+    if is_datetime(axis):
+        return str(values(axis, [position])[0])
     best: tuple[float, str] | None = None
     for location, name in zip(axis.get_ticklocs(), tick_labels(axis), strict=False):
         distance = abs(float(location) - position)

@@ -15,7 +15,7 @@ import pytest
 from atoll_guest.interpreter import kernelspecs
 
 from .conftest import Client
-from .table import TABLE, Row
+from .table import RICH, TABLE, Row
 
 pytestmark = pytest.mark.slow
 
@@ -74,6 +74,25 @@ def test_a_variable_is_set_for_one_execution(service: Client, row: Row) -> None:
     value = "a'b\"c $HOME `x` é"
     assert printed(service, row, row.variable, env={"V": value}) == f"{value}\n"
     assert printed(service, row, row.variable) == "gone\n"
+
+
+def test_a_variable_is_undone_after_an_error(service: Client, row: Row) -> None:
+    service.execute(row.throw, language=row.language, env_vars={"V": "1"})
+    assert printed(service, row, row.variable) == "gone\n"
+
+
+def test_rich_results_have_their_fields(service: Client, row: Row) -> None:
+    for name, code in row.rich.items():
+        events = service.execute(code, language=row.language)
+        (result,) = (event for event in events if event["type"] == "result")
+        wanted = RICH[name]
+        assert result[name] == wanted or result[name].startswith(wanted), name
+
+
+def test_a_dead_kernel_is_told_and_replaced(service: Client, row: Row) -> None:
+    events = service.execute(row.die, language=row.language)
+    assert [event["name"] for event in events if event["type"] == "error"] == ["KernelDied"]
+    assert printed(service, row, row.hello) == "hällo 🎈\n"
 
 
 def test_ten_megabytes_arrive(service: Client, row: Row) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll_guest.interpreter import messages
+from atoll_guest.interpreter import languages, messages
 from atoll_guest.interpreter.jupyter import Message
 
 DATE = "2026-01-01T00:00:00+00:00"
@@ -37,6 +37,9 @@ TABLE: list[tuple[str, Any, list[Any]]] = [
     ("display_data", {"data": {"e2b/chart": {}}}, [{**RESULT, "chart": {}, "extra": {}}]),
     ("display_data", {"data": {"text/html": ["<b>", "</b>"]}}, [{**RESULT, "html": "<b></b>", "extra": {}}]),
     ("display_data", {"data": {"application/json": [1, 2]}}, [{**RESULT, "json": [1, 2], "extra": {}}]),
+    ("display_data", {"data": {"application/json": '{"a": 1}'}}, [{**RESULT, "json": {"a": 1}, "extra": {}}]),
+    ("display_data", {"data": {"application/json": "7"}}, [{**RESULT, "json": "7", "extra": {}}]),
+    ("display_data", {"data": {"image/png": "aG\nk=\n"}}, [{**RESULT, "png": "aGk=", "extra": {}}]),
     ("display_data", {"data": {"text/latex": None}}, [{**RESULT, "extra": {}}]),
     (
         "update_display_data",
@@ -109,9 +112,9 @@ def test_whatever_a_kernel_sends_each_event_is_one_ascii_line_of_json(kind: str,
         assert json.loads(line) == event
 
 
-@given(CONTENT)
-def test_an_error_always_has_its_three_texts(content: Any) -> None:
-    event = messages.to_error(content)
+@given(CONTENT, st.sampled_from(languages.BUILT_IN))
+def test_an_error_always_has_its_three_texts(content: Any, language: str) -> None:
+    event = messages.to_error(content, language)
     assert all(isinstance(event[name], str) for name in ("name", "value", "traceback"))
     assert "\x1b[" not in event["traceback"]
 
