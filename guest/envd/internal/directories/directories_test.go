@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -126,6 +127,37 @@ func TestUnpackReplaces(t *testing.T) {
 	}
 	if info, _ := os.Lstat(filepath.Join(dir, "a")); !info.Mode().IsRegular() {
 		t.Error("the link stayed")
+	}
+}
+
+func TestSmallFilesSideBySideAreInOrder(t *testing.T) {
+	dir := t.TempDir()
+	var items []item
+	for n := range 3000 {
+		name := fmt.Sprintf("d%d/f%d", n%7, n/10) // each comes several times
+		items = append(items, item{name: name, kind: tar.TypeReg, mode: 0o600, content: fmt.Sprint(n)})
+		if n%500 == 499 {
+			items = append(items, item{name: "same" + fmt.Sprint(n), kind: tar.TypeLink, link: name},
+				item{name: name + "x", kind: tar.TypeReg, content: "a file"},
+				item{name: name + "x/below", kind: tar.TypeReg, content: "and now a directory"})
+		}
+	}
+	progress, err := unpackBytes(dir, archiveOf(t, items...))
+	if err != nil || progress.Entries != int64(len(items)) {
+		t.Fatalf("%+v %v", progress, err)
+	}
+	want := map[string]string{}
+	for _, i := range items {
+		want[i.name] = i.content
+		if i.kind == tar.TypeLink {
+			want[i.name] = want[i.link]
+		}
+	}
+	for _, i := range items {
+		content, err := os.ReadFile(filepath.Join(dir, i.name))
+		if string(content) != want[i.name] && i.content != "a file" {
+			t.Errorf("%s: %q, not %q: %v", i.name, content, want[i.name], err)
+		}
 	}
 }
 

@@ -34,8 +34,8 @@ type unpacking struct {
 	made       map[string]bool // directories known to exist
 	settle     []*tar.Header   // directories whose mode and time are set last
 	privileged bool            // entries can be given to the user
-	parent     *os.File        // the directory that the last file went into, open for the next one
-	parentName string
+	parent     *folder         // where the last file went, open for the next one
+	crew       *crew
 }
 
 func (u *unpacking) entry(header *tar.Header, content io.Reader) error {
@@ -54,6 +54,11 @@ func (u *unpacking) entry(header *tar.Header, content io.Reader) error {
 		return u.directory(name, header)
 	case tar.TypeReg, tar.TypeGNUSparse, tar.TypeCont:
 		return u.file(name, header, content)
+	}
+	if err := u.crew.wait(); err != nil {
+		return err // a link may lead to what is being written
+	}
+	switch header.Typeflag {
 	case tar.TypeSymlink:
 		return u.place(name, func() error { return u.root.Symlink(header.Linkname, name) })
 	case tar.TypeLink:
@@ -79,7 +84,11 @@ func (u *unpacking) parents(name string) error {
 	return u.makeDirectory(name)
 }
 
+// makeDirectory waits for the crew: what is being written may have this name.
 func (u *unpacking) makeDirectory(name string) error {
+	if err := u.crew.wait(); err != nil {
+		return err
+	}
 	err := u.root.Mkdir(name, 0o755)
 	if errors.Is(err, fs.ErrExist) {
 		info, statErr := u.root.Stat(name)
@@ -102,8 +111,10 @@ func (u *unpacking) makeDirectory(name string) error {
 }
 
 func (u *unpacking) directory(name string, header *tar.Header) error {
-	if err := u.makeDirectory(name); err != nil {
-		return err
+	if !u.made[name] {
+		if err := u.makeDirectory(name); err != nil {
+			return err
+		}
 	}
 	u.settle = append(u.settle, header)
 	return u.own(name)
@@ -131,18 +142,26 @@ func (u *unpacking) settleDirectories() error {
 func (u *unpacking) replacing(name string, make func() error) error {
 	err := make()
 	if errors.Is(err, fs.ErrExist) {
-		if err := u.root.RemoveAll(name); err != nil {
+		if err := u.clear(name); err != nil {
 			return err
-		}
-		u.closeParent()
-		for directory := range u.made {
-			if directory == name || strings.HasPrefix(directory, name+"/") {
-				delete(u.made, directory)
-			}
 		}
 		err = make()
 	}
 	return err
+}
+
+// clear removes whatever has a name.
+func (u *unpacking) clear(name string) error {
+	if err := u.root.RemoveAll(name); err != nil {
+		return err
+	}
+	u.closeParent()
+	for directory := range u.made {
+		if directory == name || strings.HasPrefix(directory, name+"/") {
+			delete(u.made, directory)
+		}
+	}
+	return nil
 }
 
 // place makes an entry that has an owner of its own.
@@ -173,12 +192,55 @@ func (u *unpacking) file(name string, header *tar.Header, content io.Reader) err
 	if header.Size > u.largest {
 		return &archiveError{"entry " + header.Name, fmt.Errorf("a file of %d bytes is too large", header.Size)}
 	}
-	mode := header.FileInfo().Mode().Perm()
-	fd, err := u.create(name, mode)
+	if u.made[name] {
+		if err := errors.Join(u.crew.wait(), u.clear(name)); err != nil {
+			return err
+		}
+	}
+	if err := u.openParent(path.Dir(name)); err != nil {
+		return err
+	}
+	if header.Size <= smallFile {
+		return u.smallFile(name, header, content)
+	}
+	if err := u.crew.wait(); err != nil {
+		return err
+	}
+	return u.write(name, u.parent, header, func(fd int) error { return u.fill(fd, header, content) })
+}
+
+func (u *unpacking) smallFile(name string, header *tar.Header, content io.Reader) error {
+	room, err := u.crew.room(name, header.Size)
 	if err != nil {
 		return err
 	}
-	if err = u.fill(fd, header, content); err == nil {
+	if _, err := io.ReadFull(content, room); err != nil {
+		return &archiveError{"reading " + header.Name, io.ErrUnexpectedEOF}
+	}
+	u.progress.Bytes += header.Size
+	u.crew.take(smallJob{header, name, u.parent})
+	return nil
+}
+
+// writeSmall is the crew's work.
+func (u *unpacking) writeSmall(job smallJob, content []byte) error {
+	return u.write(job.name, job.in, job.header, func(fd int) error { return writeAt(fd, content, 0) })
+}
+
+// write makes a file, or leaves none. It is called by several at once.
+func (u *unpacking) write(name string, in *folder, header *tar.Header, fill func(fd int) error) error {
+	mode := header.FileInfo().Mode().Perm()
+	fd, err := in.create(name, mode)
+	if errors.Is(err, fs.ErrExist) {
+		// No directory that is known to exist: what else was here is nobody's.
+		if err = u.root.RemoveAll(name); err == nil {
+			fd, err = in.create(name, mode)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if err = fill(fd); err == nil {
 		err = u.finish(fd, header, mode)
 	}
 	if err = errors.Join(err, unix.Close(fd)); err != nil {
@@ -186,36 +248,27 @@ func (u *unpacking) file(name string, header *tar.Header, content io.Reader) err
 		return err
 	}
 	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(header.ModTime.UnixNano())}
-	return unix.UtimesNanoAt(int(u.parent.Fd()), path.Base(name), times, unix.AT_SYMLINK_NOFOLLOW)
-}
-
-// create makes a file with the mode it shall have, as far as umask lets it. It gives a bare descriptor: an archive
-// of thousands of small files is nothing but system calls, which are dear in a sandbox, and os.File makes more.
-func (u *unpacking) create(name string, mode fs.FileMode) (fd int, err error) {
-	err = u.replacing(name, func() (err error) {
-		if err = u.openParent(path.Dir(name)); err == nil {
-			flags := unix.O_CREAT | unix.O_EXCL | unix.O_WRONLY | unix.O_NOFOLLOW | unix.O_CLOEXEC
-			fd, err = unix.Openat(int(u.parent.Fd()), path.Base(name), flags, uint32(mode))
-		}
-		return err
-	})
-	return fd, err
+	return unix.UtimesNanoAt(int(in.file.Fd()), path.Base(name), times, unix.AT_SYMLINK_NOFOLLOW)
 }
 
 // openParent goes by root, so the directory is inside. What removes it closes it.
-func (u *unpacking) openParent(name string) (err error) {
-	if u.parent != nil && u.parentName == name {
+func (u *unpacking) openParent(name string) error {
+	if u.parent != nil && u.parent.name == name {
 		return nil
 	}
 	u.closeParent()
-	u.parent, err = u.root.Open(name)
-	u.parentName = name
-	return err
+	file, err := u.root.Open(name)
+	if err != nil {
+		return err
+	}
+	u.parent = &folder{file: file, name: name}
+	u.parent.hold()
+	return nil
 }
 
 func (u *unpacking) closeParent() {
 	if u.parent != nil {
-		_ = u.parent.Close()
+		u.parent.release()
 		u.parent = nil
 	}
 }

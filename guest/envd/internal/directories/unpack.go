@@ -94,21 +94,32 @@ func unpackInto(path string, user users.User, body io.Reader, largest int64, rep
 		made: map[string]bool{".": true}, privileged: os.Geteuid() == 0,
 	}
 	defer u.closeParent()
-	archive := tar.NewReader(content)
+	u.crew = newCrew(u.writeSmall)
+	err = u.entries(tar.NewReader(content), report)
+	if failed := u.crew.dismiss(); failed != nil {
+		err = failed
+	}
+	if err == nil {
+		progress.Done = true
+		err = u.settleDirectories()
+	}
+	return progress, err
+}
+
+func (u *unpacking) entries(archive *tar.Reader, report func(Progress)) error {
 	for {
 		header, err := archive.Next()
 		if errors.Is(err, io.EOF) {
-			progress.Done = true
-			return progress, u.settleDirectories()
+			return nil
 		}
 		if err != nil {
-			return progress, &archiveError{"reading the archive", err}
+			return &archiveError{"reading the archive", err}
 		}
 		if err := u.entry(header, archive); err != nil {
-			return progress, err
+			return err
 		}
-		progress.Entries++
-		report(*progress)
+		u.progress.Entries++
+		report(*u.progress)
 	}
 }
 

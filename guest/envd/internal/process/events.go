@@ -21,19 +21,16 @@ const batchSize = 8 * eventSize
 // eventSize is room enough for the largest event.
 const eventSize = 64 + connectrpc.HeaderSize + (chunkSize+2)/3*4
 
-// frame holds the buffers for events on their way.
-type frame struct {
-	raw  [chunkSize]byte
-	text []byte
-}
+// frame holds the events on their way.
+type frame struct{ text []byte }
 
 var frames = sync.Pool{New: func() any { return &frame{text: make([]byte, 0, eventSize)} }}
 
-// add appends the event for raw[:n].
-func (f *frame) add(id streamID, n int) {
+// add appends the event for a piece of output.
+func (f *frame) add(id streamID, data []byte) {
 	f.text = connectrpc.AppendEnvelope(f.text, func(text []byte) []byte {
 		text = append(text, dataPrefix[id]...)
-		text = appendBase64(text, f.raw[:n])
+		text = appendBase64(text, data)
 		return append(text, dataSuffix...)
 	})
 }

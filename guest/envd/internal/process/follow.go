@@ -41,15 +41,15 @@ func follow(call *connectrpc.Call, sender *connectrpc.Sender, r *reader, start s
 func drain(sender *connectrpc.Sender, r *reader) (sent bool, end *End, err error) {
 	f := frames.Get().(*frame)
 	defer f.release()
+	add := f.add
 	for {
 		f.text = f.text[:0]
 		for end = nil; !f.full(); {
-			id, n, last := r.take(f.raw[:])
-			if n == 0 {
+			taken, last := r.take(add)
+			if !taken {
 				end = last
 				break
 			}
-			f.add(id, n)
 		}
 		if len(f.text) == 0 {
 			return sent, end, nil

@@ -12,13 +12,11 @@ import (
 // readAll takes what a reader can get now, by stream.
 func readAll(r *reader) (map[streamID]string, *End) {
 	got := map[streamID]string{}
-	buffer := make([]byte, chunkSize)
 	for {
-		id, n, end := r.take(buffer)
-		if n == 0 {
+		taken, end := r.take(func(id streamID, data []byte) { got[id] += string(data) })
+		if !taken {
 			return got, end
 		}
-		got[id] += string(buffer[:n])
 	}
 }
 
@@ -32,16 +30,16 @@ func TestAReaderSeesAllInOrder(t *testing.T) {
 	j.append(stdout, []byte("x"))
 	j.append(stdout, []byte("y"))
 	j.finish(End{Status: "done"})
-	buffer := make([]byte, 64)
 	for {
-		id, n, end := r.take(buffer)
-		if n == 0 {
+		taken, end := r.take(func(id streamID, data []byte) {
+			order = append(order, fmt.Sprint(streamNames[id], string(data)))
+		})
+		if !taken {
 			if end == nil || end.Status != "done" {
 				t.Fatalf("end %v", end)
 			}
 			break
 		}
-		order = append(order, fmt.Sprint(streamNames[id], string(buffer[:n])))
 	}
 	want := "[stdout0 stderr1 stdout2 stderr3 stdout4 stderr5 stdout6 stderr7 stdout8 stderr9 stdoutxy]"
 	if fmt.Sprint(order) != want {
@@ -157,9 +155,8 @@ func TestEndOf(t *testing.T) {
 func TestFrame(t *testing.T) {
 	f := frames.Get().(*frame)
 	defer f.release()
-	n := copy(f.raw[:], "\xff\x00a")
-	f.add(stderr, n)
-	f.add(stdout, 0)
+	f.add(stderr, []byte("\xff\x00a"))
+	f.add(stdout, nil)
 	const want = "\x00\x00\x00\x00\x24" + `{"event":{"data":{"stderr":"/wBh"}}}` + "\x00\x00\x00\x00\x20" + `{"event":{"data":{"stdout":""}}}`
 	if string(f.text) != want {
 		t.Errorf("got %q", f.text)

@@ -48,25 +48,25 @@ func (r *reader) lag() int64 {
 	return lag
 }
 
-// take copies the next piece into dst. Without one it says whether the process has ended.
-func (r *reader) take(dst []byte) (id streamID, n int, end *End) {
+// take passes the next piece to use, which must not keep it. Without one it says whether the process has ended.
+func (r *reader) take(use func(id streamID, data []byte)) (taken bool, end *End) {
 	j := r.journal
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	piece, id := r.earliest()
 	if piece == nil {
-		return 0, 0, j.end
+		return false, j.end
 	}
-	limit := len(dst)
+	data := piece.data[r.next[id]-piece.offset:]
 	if id == terminal {
-		limit = min(limit, ptyChunk)
+		data = data[:min(len(data), ptyChunk)]
 	}
-	n = copy(dst[:limit], piece.data[r.next[id]-piece.offset:])
-	r.next[id] += int64(n)
+	use(id, data)
+	r.next[id] += int64(len(data))
 	if j.blocked > 0 {
 		j.room.Broadcast()
 	}
-	return id, n, nil
+	return true, nil
 }
 
 // earliest finds the unread chunk that came first, over all streams.
