@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 _R_LIBRARIES = ("/usr/local/lib/R/site-library", "/usr/lib/R/site-library", "/usr/lib/R/library")
-_R_START = Path(__file__).parent / "r_kernel" / "start.R"
+_IRKERNEL = "IRkernel::main()"
+_OUR_IRKERNEL = f"source('{Path(__file__).parent / 'r_kernel' / 'start.R'}')"
 _NODE_KERNEL = Path(__file__).parent / "node_kernel" / "main.js"
 AMARO = Path(os.environ.get("ATOLL_AMARO", "/opt/atoll/node/node_modules/amaro"))
 """Node.js' own TypeScript-to-JavaScript module; `guest/interpreter/package.json` is what installs it."""
@@ -96,7 +97,7 @@ def r_spec() -> KernelSpec | None:
         return None
     return KernelSpec(
         language="r",
-        argv=(interpreter, "--slave", "-f", str(_R_START), "--args", "{connection_file}"),
+        argv=(interpreter, "--slave", "-e", _OUR_IRKERNEL, "--args", "{connection_file}"),
         displays_values=True,
     )
 
@@ -160,6 +161,7 @@ def parse(document: Mapping[str, Any], folder: Path) -> tuple[KernelSpec, frozen
     if transport not in ("ipc", "tcp") or interrupt_mode not in ("signal", "message"):
         raise ValueError(f"{folder}: unknown transport or interrupt mode")
     argv = tuple(str(part).replace("{resource_dir}", str(folder)) for part in document["argv"])
+    argv = tuple(_OUR_IRKERNEL if part == _IRKERNEL else part for part in argv)
     spec = KernelSpec(
         language=language,
         argv=argv,

@@ -1,4 +1,4 @@
-# R --slave -f start.R --args CONNECTION_FILE: IRkernel, whose `readline` would wait for ever for an answer, even of
+# In place of `IRkernel::main()`: IRkernel, whose `readline` would wait for ever for an answer, even of
 # clients that say they give none. Its class is locked against new methods; the table of them is not.
 methods <- IRkernel:::Kernel$def@refMethods
 refusing <- methods[["handle_stdin"]]

@@ -22,6 +22,13 @@ def test_an_installed_kernel_is_found_by_its_language(tmp_path: Path) -> None:
     assert (spec.env, spec.transport, spec.interrupt_mode) == ({"A": "1"}, "tcp", "signal")
 
 
+def test_irkernel_is_started_our_way_whoever_installed_it(tmp_path: Path) -> None:
+    argv = ["sh", "--slave", "-e", "IRkernel::main()", "--args", "{connection_file}"]
+    install(tmp_path, "ir", {"argv": argv, "language": "R"})
+    expression = kernelspecs.find("r", [tmp_path]).argv[3]
+    assert Path(expression.removeprefix("source('").removesuffix("')")).is_file()
+
+
 def test_our_metadata_adds_languages_and_chooses_the_transport(tmp_path: Path) -> None:
     metadata = {"atoll_transport": "ipc", "atoll_languages": ["javascript"]}
     install(tmp_path, "deno", {"argv": ["sh"], "language": "typescript", "metadata": metadata})
