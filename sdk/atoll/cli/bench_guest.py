@@ -7,42 +7,43 @@ published SDK's own figures stand beside ours where it is installed.
 from __future__ import annotations
 
 import contextlib
-import http.client
 import importlib.util
 import io
 import json
 import os
 import re
-import struct
 import sys
 import tarfile
+import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from statistics import median
-from typing import Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
+from atoll.cli.bench_rows import Row, print_rows, row
+from atoll.cli.bench_sandbox import BenchSandbox, drain
 from atoll.cli.client import Client
 from atoll.cli.failures import Failure
 from atoll.cli.guest import Guest
 from atoll.cli.http import open_http
 from atoll.cli.interrupts import interruptible
-from atoll.cli.output import print_json, print_table
 from atoll.cli.server import ensure_server
 from atoll.cli.settings import Settings
-from atoll_wire import connect, hosts, process
-from atoll_wire.api import ACCESS_TOKEN_HEADER, NewSandbox
+from atoll_wire import process
+from atoll_wire.api import NewSandbox
 
-# Flags and length of an envelope; what an output event's JSON has around its base64.
-_ENVELOPE = struct.Struct(">BI")
-_FRAME = len('{"event":{"data":{"stdout":""}}}')
 SANDBOX_TIMEOUT = 1800
-_BINARY = {"Content-Type": "application/octet-stream"}
 PLACE = "/var/bench"
 """Where the files of a measurement lie."""
 MIB = 1 << 20
+GREEDY = (
+    ("memory hog", "tail /dev/zero", "memory limit exceeded ("),
+    ("fork bomb", "b() { b | b & }; b; sleep 60", "process limit exceeded ("),
+)
+"""What takes all it can get, and what its end says."""
 STATIC_PORT = 8765
 STATIC_SERVER = """
 import http.server, shutil
@@ -64,20 +65,6 @@ http.server.ThreadingHTTPServer(("", 8765), Handler).serve_forever()
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One measure. ``ratio`` is what ``promise`` speaks of; ``kept`` whether it is so."""
-
-    name: str
-    value: float
-    unit: str
-    baseline: float | None
-    baseline_name: str
-    ratio: float | None
-    promise: str
-    kept: bool | None
-
-
-@dataclass(frozen=True, slots=True)
 class Sizes:
     """How much is measured; bytes and counts."""
 
@@ -87,90 +74,11 @@ class Sizes:
     files: int = 5000
     single_files: int = 300
     processes: int = 200
+    greedy: int = 5
 
 
-class Bench:
-    """One sandbox under measurement. ``sandbox_id`` and ``token`` are those of its create."""
-
-    def __init__(self, settings: Settings, guest: Guest, sandbox_id: str, token: str | None) -> None:
-        self._settings = settings
-        self._guest = guest
-        self._sandbox_id = sandbox_id
-        self._headers = {hosts.SANDBOX_ID_HEADER: sandbox_id, hosts.SANDBOX_PORT_HEADER: str(hosts.ENVD_PORT)}
-        if token is not None:
-            self._headers[ACCESS_TOKEN_HEADER] = token
-
-    # -- what the rows are made of ------------------------------------------------------------------------
-
-    def sh(self, script: str, user: str = "root") -> str:
-        """Raises :class:`Failure` when it fails."""
-        output = bytearray()
-        start = process.Start("/bin/bash", ["-c", script])
-        with closing(self._guest.start(start, user, 600)) as events:
-            for event in events:
-                if isinstance(event, process.Output):
-                    output += event.data
-                if isinstance(event, process.Ended) and event.exit_code != 0:
-                    raise Failure(
-                        f"{script[:40]!r} failed in the sandbox: {event.status}",
-                        why=output.decode("utf-8", "replace")[-300:],
-                        hint="`./atoll setup` rebuilds a damaged template",
-                    )
-        return output.decode()
-
-    @contextmanager
-    def connection(self, address: str | None = None) -> Generator[http.client.HTTPConnection]:
-        """To the door, or to the sandbox's own address beside it."""
-        parts = urlsplit(self._settings.sandbox_url)
-        host, port = parts.hostname or "127.0.0.1", parts.port or 80
-        if address is not None:
-            host, port = address, hosts.ENVD_PORT
-        with closing(http.client.HTTPConnection(host, port, timeout=600)) as it:
-            yield it
-
-    def ask(
-        self,
-        connection: http.client.HTTPConnection,
-        method: str,
-        path: str,
-        body: bytes | Iterator[bytes] | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> http.client.HTTPResponse:
-        connection.request(method, path, body, {**self._headers, **(headers or {})})
-        answer = connection.getresponse()
-        if answer.status >= 300:
-            raise Failure(
-                f"{method} {path.partition('?')[0]} in the sandbox: status {answer.status}",
-                why=answer.read(300).decode("utf-8", "replace"),
-                hint="`./atoll setup` rebuilds a damaged template",
-            )
-        return answer
-
-    def seconds(
-        self, method: str, path: str, body: bytes | None = None, port: int = hosts.ENVD_PORT
-    ) -> float:
-        headers = {hosts.SANDBOX_PORT_HEADER: str(port), **_BINARY}
-        with self.connection() as connection:
-            begin = time.perf_counter()
-            drain(self.ask(connection, method, path, body, headers))
-            return time.perf_counter() - begin
-
-    def stream_seconds(self, path: str) -> tuple[float, int]:
-        """Of `cat`: how long its output took, and how many bytes it was."""
-        with self.connection() as connection:
-            begin = time.perf_counter()
-            size = split_envelopes(self._start(connection, "/bin/cat", path))
-            return time.perf_counter() - begin, size
-
-    def _start(
-        self, connection: http.client.HTTPConnection, cmd: str, *args: str
-    ) -> http.client.HTTPResponse:
-        """A command's stream as it comes, as root."""
-        body = connect.encode_envelope(process.encode_start(process.Start(cmd, args)))
-        headers = {"Content-Type": connect.STREAM_CONTENT_TYPE, "Authorization": "Basic cm9vdDo="}
-        return self.ask(connection, "POST", f"{process.SERVICE}/Start", body, headers)
-
-    # -- rows ------------------------------------------------------------------------------------------------
+class Bench(BenchSandbox):
+    """What is measured of it."""
 
     def commands(self, sizes: Sizes) -> list[Row]:
         plain, login = (self._inside(f"bash {flags} true", sizes.calls) for flags in ("-c", "-l -c"))
@@ -182,7 +90,7 @@ class Bench:
                 "bash -l -c true inside", login, "ms", plain, "bash -c inside", login / plain, "≤ 1.5 ×", 1.5
             ),
         ]
-        published = published_commands(self._sandbox_id, sizes.calls)
+        published = published_commands(self.sandbox_id, sizes.calls)
         if published is not None:
             more = published - login
             rows.append(
@@ -199,7 +107,7 @@ class Bench:
         return (end - begin) / n * 1000
 
     def _run(self, start: process.Start) -> None:
-        with closing(self._guest.start(start, "user", 60)) as events:
+        with closing(self.guest.start(start, "user", 60)) as events:
             for _ in events:
                 pass
 
@@ -220,7 +128,7 @@ class Bench:
             piped.append(sizes.stream / took / MIB)
         rate, base = median(piped), median(plain)
         rows = [row("cat, stdout", rate, "MiB/s", base, "plain download", rate / base, "≥ 0.35 ×", -0.35)]
-        published = published_stream(self._sandbox_id, path)
+        published = published_stream(self.sandbox_id, path)
         if published is not None:
             rate = sizes.stream / published / MIB
             rows.append(
@@ -232,10 +140,9 @@ class Bench:
     def files(self, sizes: Sizes) -> list[Row]:
         content = os.urandom(MIB) * (sizes.file // MIB)
         with self._static_server():
-            before = server_resident(self._settings)
-            write = self.seconds("POST", _files(PLACE + "/file"), content)
-            read = self.seconds("GET", _files(PLACE + "/file"))
-            after = server_resident(self._settings)
+            with ServerMemory(self.settings) as server:
+                write = self.seconds("POST", _files(PLACE + "/file"), content)
+                read = self.seconds("GET", _files(PLACE + "/file"))
             base_write = self.seconds("POST", "/posted", content, STATIC_PORT)
             base_read = self.seconds("GET", "/posted", port=STATIC_PORT)
         size, name = sizes.file / MIB, "plain server inside"
@@ -243,21 +150,32 @@ class Bench:
             _rate("files.write", size / write, size / base_write, name, 0.6),
             _rate("files.read", size / read, size / base_read, name, 0.6),
         ]
-        if before is not None and after is not None:
-            more = after - before
-            rows.append(row("server RSS after both", after, "MiB", before, "before", more, "+ ≤ 20 MiB", 20))
+        if server.before is not None and server.most is not None:
+            more = server.most - server.before
+            rows.append(
+                row(
+                    "server RSS, most in both",
+                    server.most,
+                    "MiB",
+                    server.before,
+                    "before",
+                    more,
+                    "+ ≤ 20 MiB",
+                    20,
+                )
+            )
         return rows
 
     @contextmanager
     def _static_server(self) -> Generator[None]:
         start = process.Start("python3", ["-c", STATIC_SERVER], cwd=PLACE)
-        with closing(self._guest.start(start, "root", None)) as events:
+        with closing(self.guest.start(start, "root", None)) as events:
             pid = next(event.pid for event in events if isinstance(event, process.Started))
             try:
                 self._await_port(STATIC_PORT)
                 yield
             finally:
-                self._guest.send_signal(pid, "SIGNAL_SIGKILL")
+                self.guest.send_signal(pid, "SIGNAL_SIGKILL")
 
     def _await_port(self, port: int) -> None:
         probe = (
@@ -283,14 +201,17 @@ class Bench:
         return [row(name, packed * 1000, "ms", single * 1000, "one request each", faster, "≥ 20 ×", -20)]
 
     def memory(self, sizes: Sizes) -> list[Row]:
-        """gVisor's RSS rounds each mapping of the daemon's up to 2 MiB; an idle sandbox's use does not."""
+        """The daemon's own share, idle: no more than all memory that its idle sandbox uses.
+
+        Its RSS stands beside: gVisor counts whole mappings there, touched or not, and the program's file.
+        """
         with self.connection() as connection:
             used = json.loads(self.ask(connection, "GET", "/metrics").read())["mem_used"] / MIB
         idle = self._resident()
         with contextlib.ExitStack() as stack:
             for _ in range(sizes.processes):
                 connection = stack.enter_context(self.connection())
-                self._start(connection, "/bin/sleep", "600").read1(1)
+                self.start_command(connection, "/bin/sleep", "600").read1(1)
             busy = self._resident()
         self.sh("pkill -x sleep || true")
         return [
@@ -309,11 +230,52 @@ class Bench:
         address = re.search(r"inet ([0-9.]+)", self.sh("ip -4 -o addr show scope global"))
         door = self._byte(None, sizes.calls * 5)
         direct: float | None = None
-        if address is not None and self._settings.is_local:
+        if address is not None and self.settings.is_local:
             with contextlib.suppress(OSError):
                 direct = self._byte(address[1], sizes.calls * 5)
         more = None if direct is None else door - direct
         return [row("1 byte through the door", door, "ms", direct, "direct", more, "+ ≤ 1.5 ms", 1.5)]
+
+    def greed(self, sizes: Sizes) -> list[Row]:
+        """How soon the daemon answers while a program takes all memory, and while one forks without end."""
+        idle = self._slowest(lambda: time.sleep(1))
+        rows: list[Row] = []
+        for name, script, end in GREEDY:
+            slowest = self._slowest(partial(self._let_end, script, end, sizes.greedy))
+            rows.append(row(f"p99 of health, {name}", slowest, "ms", idle, "idle", slowest, "≤ 250 ms", 250))
+        return rows
+
+    def _let_end(self, script: str, end: str, times: int) -> None:
+        """Runs it so often; the daemon must end it each time, and say why."""
+        start = process.Start("/bin/bash", ["-c", script])
+        for _ in range(times):
+            with closing(self.guest.start(start, "user", 120)) as events:
+                ends = [event for event in events if isinstance(event, process.Ended)]
+            if not ends or not (ends[0].error or "").startswith(end):
+                raise Failure(
+                    f"{script!r} ended with {ends}",
+                    why=f"the daemon should have ended it with {end!r}",
+                    hint="please report this",
+                )
+
+    def _slowest(self, during: Callable[[], None]) -> float:
+        """Milliseconds: the 99th of a hundred calls of `GET /health`, one after the other, 5 ms between."""
+        took: list[float] = []
+        ended = threading.Event()
+
+        def probe() -> None:
+            with self.connection() as connection:
+                while not ended.wait(0.005):
+                    took.append(_milliseconds(lambda: drain(self.ask(connection, "GET", "/health"))))
+
+        prober = threading.Thread(target=probe)
+        prober.start()
+        try:
+            during()
+        finally:
+            ended.set()
+            prober.join()
+        return sorted(took)[len(took) * 99 // 100]
 
     def _byte(self, address: str | None, n: int) -> float:
         path = _files(PLACE + "/byte")
@@ -332,44 +294,25 @@ def bench_guest(settings: Settings, template: str, as_json: bool) -> None:
             rows = measure(Bench(settings, guest, created.sandbox_id, created.access_token), Sizes())
         finally:
             client.kill(created.sandbox_id)
-    _print(template, rows, as_json)
+    print_rows(template, rows, as_json)
 
 
 def measure(bench: Bench, sizes: Sizes) -> list[Row]:
-    steps = (bench.memory, bench.commands, bench.door, bench.small_files, bench.files, bench.streams)
+    steps = (
+        bench.memory,
+        bench.commands,
+        bench.door,
+        bench.small_files,
+        bench.files,
+        bench.streams,
+        bench.greed,
+    )
     bench.sh(f"mkdir -p {PLACE} && chmod 777 {PLACE}")
     rows: list[Row] = []
     for step in steps:
         sys.stderr.write(f"atoll: measuring {step.__name__.replace('_', ' ')}\n")
         rows += step(sizes)
     return rows
-
-
-def split_envelopes(answer: http.client.HTTPResponse) -> int:
-    """About how many bytes of output went by, by the envelopes' lengths alone: base64 holds three in four."""
-    piece = memoryview(bytearray(1 << 20))
-    size, skip, header = 0, 0, bytearray()
-    while n := answer.readinto(piece):
-        at = 0
-        while at < n:
-            if skip:
-                step = min(skip, n - at)
-                skip, at = skip - step, at + step
-                continue
-            take = min(_ENVELOPE.size - len(header), n - at)
-            header += piece[at : at + take]
-            at += take
-            if len(header) == _ENVELOPE.size:
-                _, skip = _ENVELOPE.unpack(header)
-                size += max(0, skip - _FRAME) * 3 // 4
-                header.clear()
-    return size
-
-
-def drain(answer: http.client.HTTPResponse) -> None:
-    piece = memoryview(bytearray(1 << 18))
-    while answer.readinto(piece):
-        pass
 
 
 def make_archive(files: int) -> bytes:
@@ -402,15 +345,40 @@ def published_stream(sandbox_id: str, path: str) -> float | None:
     return _milliseconds(lambda: sandbox.commands.run(f"cat {path}", user="root", timeout=900)) / 1000
 
 
-def server_resident(settings: Settings) -> float | None:
-    """MiB; ``None`` when the server is not ours to look at."""
-    try:
-        pid = int((settings.home / "run" / "server.pid").read_text().split()[0])
-        with open(f"/proc/{pid}/status") as status:
-            found = re.search(r"VmRSS:\s+(\d+) kB", status.read())
-    except (OSError, ValueError, IndexError):
-        return None
-    return None if found is None else int(found[1]) / 1024
+class ServerMemory:
+    """The server's RSS in MiB while something happens: before it, and the most of it.
+
+    Both are ``None`` when the server is not ours to look at.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.before = self.most = self._read()
+
+    def __enter__(self) -> ServerMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.02):
+            now = self._read()
+            if now is not None and self.most is not None:
+                self.most = max(self.most, now)
+
+    def _read(self) -> float | None:
+        try:
+            pid = json.loads((self._settings.home / "run" / "server.pid").read_text())["pid"]
+            with open(f"/proc/{pid}/status") as status:
+                found = re.search(r"VmRSS:\s+(\d+) kB", status.read())
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+        return None if found is None else int(found[1]) / 1024
 
 
 def _files(path: str, user: str = "root") -> str:
@@ -425,36 +393,3 @@ def _milliseconds(call: Callable[[], object]) -> float:
 
 def _rate(name: str, value: float, base: float, base_name: str, least: float) -> Row:
     return row(name, value, "MiB/s", base, base_name, value / base, f"≥ {least} ×", -least)
-
-
-def row(
-    name: str,
-    value: float,
-    unit: Literal["ms", "MiB/s", "MiB"],
-    baseline: float | None,
-    baseline_name: str,
-    ratio: float | None,
-    promise: str,
-    limit: float | None,
-) -> Row:
-    """``limit``: the most that ``ratio`` may be; negative: the least; ``None``: nothing is promised."""
-    kept = None if ratio is None or limit is None else (ratio <= limit if limit > 0 else ratio >= -limit)
-    return Row(name, value, unit, baseline, baseline_name, ratio, promise, kept)
-
-
-def _print(template: str, rows: Sequence[Row], as_json: bool) -> None:
-    if as_json:
-        print_json({"template": template, "measures": [asdict(row) for row in rows]})
-        return
-    cells = [
-        [
-            row.name,
-            f"{row.value:.1f} {row.unit}",
-            "-" if row.baseline is None else f"{row.baseline:.1f} ({row.baseline_name})",
-            "-" if row.ratio is None else f"{row.ratio:.2f}",
-            row.promise,
-            {True: "kept", False: "NOT KEPT", None: ""}[row.kept],
-        ]
-        for row in rows
-    ]
-    print_table((template, "measured", "baseline", "against it", "promise", ""), cells, numbers=True)

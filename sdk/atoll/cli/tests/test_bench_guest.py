@@ -11,7 +11,9 @@ from typing import cast
 
 import pytest
 
-from atoll.cli.bench_guest import make_archive, row, split_envelopes
+from atoll.cli.bench_guest import make_archive
+from atoll.cli.bench_rows import row
+from atoll.cli.bench_sandbox import split_envelopes
 from atoll_wire.connect import END_STREAM, encode_envelope
 
 
