@@ -45,7 +45,7 @@ _T = TypeVar("_T")
 _LONGEST_REFRESH = 3600
 _KEY = re.compile(r"[a-z0-9-]{1,255}")
 _START_HEADER = "Atoll-Start"
-"""``cold`` on a create: restore a sandbox even when a warm one waits."""
+"""On a create: ``cold`` restores one even when a warm one waits, ``bare`` also when a blank does."""
 
 
 class SandboxRoutes:
@@ -96,9 +96,13 @@ class SandboxRoutes:
     async def _create(self, request: Request, *, version: Literal[1, 2]) -> Response:
         team = await self._team(request)
         wanted = parse_new_sandbox(await _body(request, NewSandboxBody), version=version)
-        if request.headers.get(_START_HEADER) == "cold":
-            wanted = replace(wanted, may_claim=False)
-        wanted = replace(wanted, key=_idempotency_key(request))
+        start = request.headers.get(_START_HEADER)
+        wanted = replace(
+            wanted,
+            may_claim=start not in ("cold", "bare"),
+            may_fill=start != "bare",
+            key=_idempotency_key(request),
+        )
         created = await self._sandboxes.create(team, wanted)
         body = encode_sandbox(created.record, self._domain(request))
         return answer(body, 201, _server_timing(created.timings_ms))

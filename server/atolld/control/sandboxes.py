@@ -46,7 +46,7 @@ _LONGEST_MOVE = 60.0
 @dataclass(frozen=True, slots=True)
 class NewSandbox:
     """What a caller asks for. ``timeout`` in seconds; ``secure``: the daemon inside wants a token;
-    ``may_claim``: a warm sandbox will do (``False`` is for measurements)."""
+    ``may_claim``: a warm sandbox will do; ``may_fill``: a blank will do (``False`` is for measurements)."""
 
     template: str
     timeout: int
@@ -55,6 +55,7 @@ class NewSandbox:
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     envs: Mapping[str, str] = field(default_factory=dict[str, str])
     may_claim: bool = True
+    may_fill: bool = True
     auto_pause: bool = False
     auto_resume: bool = False
     allow_public: bool = True
@@ -120,7 +121,7 @@ class Sandboxes:
         if inserted.sandbox_id != record.sandbox_id:
             return Created(await self._made_before(inserted), {})
         running, timings_ms = await self._lives.start(
-            record, _spec(record, resolved, wanted.may_claim), wanted.timeout
+            record, _spec(record, resolved, wanted), wanted.timeout
         )
         seconds = self._clock.ticks() - began
         START_SECONDS.observe(seconds)
@@ -368,7 +369,7 @@ class Sandboxes:
         await self._node.warm((build, build.manifest.resources, size) for build in builds)
 
 
-def _spec(record: SandboxRecord, resolved: Resolved, may_claim: bool) -> StartSpec:
+def _spec(record: SandboxRecord, resolved: Resolved, wanted: NewSandbox) -> StartSpec:
     identity = Identity(
         sandbox_id=record.sandbox_id,
         template_id=record.template_id,
@@ -377,7 +378,14 @@ def _spec(record: SandboxRecord, resolved: Resolved, may_claim: bool) -> StartSp
         access_token=record.access_token,
         envs={**resolved.build.manifest.envs, **record.envs},
     )
-    return StartSpec(identity, record.resources, resolved.build, record.allow_internet, may_claim)
+    return StartSpec(
+        identity,
+        record.resources,
+        resolved.build,
+        record.allow_internet,
+        may_claim=wanted.may_claim,
+        may_fill=wanted.may_fill,
+    )
 
 
 def _hash(wanted: NewSandbox) -> str:

@@ -24,6 +24,8 @@ class StartSpec:
     allow_internet: bool = True
     may_claim: bool = True
     """``False``: restore one although a warm one waits."""
+    may_fill: bool = True
+    """``False``: make a container for it although a blank waits."""
 
 
 @dataclass(frozen=True, slots=True)
