@@ -123,7 +123,7 @@ class Node:
         of the sandbox is left then."""
         run = await self._keeper.claim(spec) if spec.may_claim else None
         if run is None:
-            run = await self._placement.restore(spec.build, spec.resources)
+            run = await self._placement.restore(spec.build, spec.resources, may_fill=spec.may_fill)
             await self._placement.hand_over(run, spec)
         return self._enter(run, spec.identity.sandbox_id)
 
@@ -225,6 +225,10 @@ class Node:
     ) -> tuple[int, str]:
         """Runs a command to its end: exit code and what it printed. For sandboxes without a token."""
         return await self._guest.run_process(self._get(sandbox_id).slot.address, start, user)
+
+    async def hand_over(self, sandbox_id: SandboxId, host_key: str) -> None:
+        """Its daemon obeys the host of that public key from now on, and us no longer."""
+        await self._guest.init(self._get(sandbox_id).slot.address, {"hostKey": host_key})
 
     # -- what there is -------------------------------------------------------------------------------------
 
