@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -25,6 +26,16 @@ from atolld.node.slots import KernelSlots
 NETWORK = IPv4Network("10.237.0.0/20")
 PORT = 49983
 _DIRECTORIES = ("dev", "proc", "run", "sys", "tmp")
+_DYNAMIC = """
+#include <stdio.h>
+int main(void) {
+    char line[512];
+    FILE *maps = fopen("/proc/self/maps", "r");
+    while (maps && fgets(line, sizeof line, maps)) fputs(line, stdout);
+    return 7;
+}
+"""
+"""Tells what it is loaded with."""
 
 
 def make_scratch_tree(tree: Path, envd: Path) -> None:
@@ -49,6 +60,15 @@ def make_musl_tree(tree: Path, envd: Path) -> None:
     (tree / "etc/group").write_text("root:x:0:\n")
     (tree / "root").mkdir(exist_ok=True)
     make_scratch_tree(tree, envd)
+    _compile(tree / "bin/dynamic")
+
+
+def _compile(program: Path) -> None:
+    """What the host's compiler links to a libc, loaded by musl: it takes the place of every libc there is."""
+    loader = f"/lib/ld-musl-{platform.machine()}.so.1"
+    command = ["cc", "-O0", "-U_FORTIFY_SOURCE", f"-Wl,--dynamic-linker={loader}", "-xc", "-", "-o", program]
+    if shutil.which("cc"):
+        subprocess.run(command, input=_DYNAMIC, text=True, check=True)
 
 
 def _extract(tree: Path, packages: tuple[str, ...]) -> None:

@@ -169,7 +169,7 @@ def _sizes(wire: Wire, atoll: ServerProcess) -> dict[str, float]:
     )
     time.sleep(IDLE)
     inside = wire.sh(
-        "ls /proc/1/fd | wc -l; grep -E 'Threads|VmRSS' /proc/1/status; ls -d /proc/[0-9]* | wc -l",
+        "ls /proc/1/fd | wc -l; grep -E 'Threads|VmRSS' /proc/1/status; set -- /proc/[0-9]*; echo $#",
         user="root",
     )
     descriptors, resident, threads, processes = (int(number) for number in re.findall(r"\d+", inside.text))

@@ -47,6 +47,11 @@ def shell(ground: Ground) -> Wire:
 
 
 @pytest.fixture
+def ground_name(ground: Ground) -> str:
+    return ground.name
+
+
+@pytest.fixture
 def wire(ground: Ground) -> Wire:
     return ground.wire
 
