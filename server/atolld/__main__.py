@@ -4,7 +4,9 @@ serve               the server, in the foreground; --domain NAME[:PORT], --tls-p
                     --cert FILE --key FILE, --acme FILE; --replace takes over from the one that runs
 down [--json]       stop the server and every sandbox
 trust [--remove]    our certificate authority in the system's store, for https; --json
-bench-restore       a bare ``runsc restore`` of a template's snapshot, timed; --template NAME, --n N
+bench-restore       bare ``runsc restore`` and ``checkpoint`` of a template's snapshot, and ``dd``, timed;
+                    --template NAME, --n N
+snapshot export|import    a snapshot as one file
 setup, doctor, uninstall …    see ``--help`` of each
 """
 
@@ -116,9 +118,16 @@ def _uninstall(arguments: Sequence[str]) -> int:
     return run(arguments, stop)
 
 
+def _snapshot(arguments: Sequence[str]) -> int:
+    from atolld.daemon.transfer import run
+
+    return run(arguments, read_config(os.environ))
+
+
 def _bench_restore(arguments: Sequence[str]) -> int:
     import argparse
     import json
+    from dataclasses import asdict
 
     from atolld.daemon.bench_restore import bench_restore
 
@@ -128,7 +137,7 @@ def _bench_restore(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="the only form there is")
     options = parser.parse_args(arguments)
     measured = bench_restore(read_config(os.environ), options.template, options.n)
-    print(json.dumps({"restore_ms": list(measured)}))
+    print(json.dumps(asdict(measured)))
     return 0
 
 
@@ -146,6 +155,7 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "uninstall": _uninstall,
     "trust": _trust,
     "bench-restore": _bench_restore,
+    "snapshot": _snapshot,
 }
 
 

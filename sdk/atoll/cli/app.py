@@ -380,6 +380,25 @@ def bench_create(
     measure(read_settings(), template, _positive(n, "--n"), as_json)
 
 
+@bench_app.command("lifecycle")
+def bench_lifecycle(
+    n: Annotated[int, typer.Option("--n", help="How often each is measured; the slow ones less.")] = 10,
+    trace: Annotated[bool, typer.Option("--trace", help="Draw where the time of each create went.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure a sandbox's life (create, resume, pause, fork, burst, kill), each beside a bare `runsc`.
+
+    \b
+    Examples:
+      ./atoll bench lifecycle
+      ./atoll bench lifecycle --n 3 --trace
+    """
+    from atoll.cli.bench_lifecycle import bench_lifecycle as measure
+    from atoll.cli.settings import read_settings
+
+    measure(read_settings(), INTERPRETER_TEMPLATE, _positive(n, "--n"), as_json=as_json, trace=trace)
+
+
 @bench_app.command("guest")
 def bench_guest(
     template: Annotated[str, typer.Option("--template", "-t", help="What the sandbox starts from.")] = "base",

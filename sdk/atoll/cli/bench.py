@@ -48,6 +48,17 @@ class Summary:
     p95: float
 
 
+@dataclass(frozen=True, slots=True)
+class Baselines:
+    """Milliseconds of a bare ``runsc restore`` until the command returns and until the daemon answers, of a
+    bare checkpoint, and of ``dd`` with fsync of as many bytes as the snapshot has."""
+
+    restore_ms: list[float] = field(default_factory=list[float])
+    answers_ms: list[float] = field(default_factory=list[float])
+    checkpoint_ms: list[float] = field(default_factory=list[float])
+    dd_ms: list[float] = field(default_factory=list[float])
+
+
 @dataclass(slots=True)
 class Samples:
     """Milliseconds by measure."""
@@ -82,14 +93,14 @@ def bench_create(settings: Settings, template: str, n: int, as_json: bool) -> No
             if samples.count(WARM) >= n:
                 break
             _cycle(client, http, template, samples, cold=False)
-    restores, missing = measure_restores(template, n)
-    for value in restores:
+    baselines, missing = measure_baselines(template, n)
+    for value in baselines.restore_ms:
         samples.add(RESTORE, value)
     _print(template, samples, missing, as_json)
 
 
-def measure_restores(template: str, n: int) -> tuple[list[float], str]:
-    """Milliseconds of bare restores, and why there are none."""
+def measure_baselines(template: str, n: int) -> tuple[Baselines, str]:
+    """What runsc itself takes for a template's, or a snapshot's, image, and why that is not known."""
     command = [
         sys.executable,
         "-m",
@@ -101,37 +112,47 @@ def measure_restores(template: str, n: int) -> tuple[list[float], str]:
         str(n),
         "--json",
     ]
+    nothing = Baselines()
     try:
         done = subprocess.run(command, capture_output=True, timeout=RESTORE_TIMEOUT, check=False)
     except subprocess.TimeoutExpired:
-        return [], f"`atolld bench-restore` was not done after {RESTORE_TIMEOUT:.0f} s"
+        return nothing, f"`atolld bench-restore` was not done after {RESTORE_TIMEOUT:.0f} s"
     if done.returncode != 0:
         lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        return [], lines[-1] if lines else f"`atolld bench-restore` ended with exit code {done.returncode}"
+        return nothing, lines[-1] if lines else f"`atolld bench-restore` ended with code {done.returncode}"
     try:
-        return parse_restores(done.stdout), ""
+        return parse_baselines(done.stdout), ""
     except WireError as error:
-        return [], f"`atolld bench-restore` printed something unexpected: {error}"
+        return nothing, f"`atolld bench-restore` printed something unexpected: {error}"
 
 
-def parse_restores(output: bytes) -> list[float]:
-    """``{"restore_ms": [number…]}``."""
-    values = get_list(parse_object(output, "the baseline"), "restore_ms")
-    numbers = [float(value) for value in values if isinstance(value, (int, float)) and value > 0]
-    if not numbers or len(numbers) != len(values):
+def parse_baselines(output: bytes) -> Baselines:
+    """A JSON object with the fields of :class:`Baselines`; all but the first may be absent."""
+    fields = parse_object(output, "the baseline")
+    restores = _parse_numbers(fields, "restore_ms")
+    if not restores:
         raise WireError("restore_ms holds no positive numbers")
+    return Baselines(restores, *(_parse_numbers(fields, f"{n}_ms") for n in ("answers", "checkpoint", "dd")))
+
+
+def _parse_numbers(fields: Mapping[str, object], name: str) -> list[float]:
+    values = get_list(fields, name) if name in fields else ()
+    numbers = [float(value) for value in values if isinstance(value, (int, float)) and value > 0]
+    if len(numbers) != len(values):
+        raise WireError(f"{name} holds no positive numbers")
     return numbers
 
 
 def _cycle(client: Client, http: httpx.Client, template: str, samples: Samples, *, cold: bool) -> None:
     new = NewSandbox(template, SANDBOX_TIMEOUT, metadata={"atoll.cli": "bench"})
-    created, took = measure_ms(lambda: client.create(new, cold=cold))
+    created, took = measure_ms(lambda: client.create(new, "cold" if cold else "warm"))
     sandbox_id = created.sandbox.sandbox_id
     try:
         samples.add(WARM if is_warm(created, cold) else COLD, took)
         guest = Guest(client.settings, http, sandbox_id, created.sandbox.access_token)
-        for measure in (FIRST, LIVING):
-            samples.add(measure, measure_ms(lambda: _run(guest))[1])
+        if guest.has_interpreter():
+            for measure in (FIRST, LIVING):
+                samples.add(measure, measure_ms(lambda: run_one(guest))[1])
     finally:
         _, took = measure_ms(lambda: client.kill(sandbox_id))
         samples.add(KILL, took)
@@ -144,7 +165,8 @@ def is_warm(created: Created, asked_cold: bool) -> bool:
     return "warm" in created.timings_ms
 
 
-def _run(guest: Guest) -> None:
+def run_one(guest: Guest) -> None:
+    """``1+1``, to its end."""
     with closing(guest.execute(Request("1+1"), SANDBOX_TIMEOUT)) as events:
         for event in events:
             if isinstance(event, CodeFailure):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar
 from urllib.parse import quote
 
 from atoll.cli.failures import Failure
@@ -19,7 +20,9 @@ T = TypeVar("T")
 
 HEALTH_TIMEOUT = 2.0
 START_HEADER = "Atoll-Start"
-"""``cold`` on a create: restore a sandbox even when a warm one waits (for measurements)."""
+"""On a create, for measurements; see :data:`Start`."""
+Start = Literal["warm", "cold", "bare"]
+"""What a create may use of what was kept ahead: all, blanks only, nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +53,8 @@ class Client:
         except httpx.HTTPError:
             return False
 
-    def create(self, new: NewSandbox, *, cold: bool = False) -> Created:
-        headers = {START_HEADER: "cold"} if cold else {}
+    def create(self, new: NewSandbox, start: Start = "warm") -> Created:
+        headers = {} if start == "warm" else {START_HEADER: start}
         doing = f"creating a sandbox of the template {new.template!r}"
         answer = self._call(doing, "POST", "/v2/sandboxes", api.encode_new_sandbox(new), headers)
         return Created(_read(doing, answer, api.parse_sandbox), parse_server_timing(answer.headers))
@@ -66,6 +69,11 @@ class Client:
         doing = f"killing the sandbox {sandbox_id!r}"
         path = f"/sandboxes/{quote(sandbox_id, safe='')}"
         return self._call(doing, "DELETE", path, accept=(404,)).status_code != 404
+
+    def act(self, sandbox_id: str, what: str, fields: Mapping[str, object]) -> httpx.Response:
+        """``POST /sandboxes/{id}/{what}``: pause, connect, fork, snapshots."""
+        path = f"/sandboxes/{quote(sandbox_id, safe='')}/{what}"
+        return self._call(f"{what} of the sandbox {sandbox_id!r}", "POST", path, json.dumps(fields).encode())
 
     def list_sandboxes(self, query: Mapping[str, str], limit: int) -> Iterator[SandboxInfo]:
         """At most ``limit``, page by page. ``query`` as the API's."""

@@ -37,6 +37,7 @@ class Guest:
         body = executions.encode_request(request)
         limits = httpx.Timeout(timeout, connect=5.0)
         decoder = executions.LineDecoder()
+        has_ended = False
         with (
             told(self._settings, doing),
             self._http.stream("POST", "/execute", content=body, headers=headers, timeout=limits) as answer,
@@ -49,13 +50,20 @@ class Guest:
                         event = executions.parse_event(line)
                         if event is not None:
                             yield event
-                        if isinstance(event, executions.End):
-                            return
+                            has_ended = has_ended or isinstance(event, executions.End)
+                if has_ended:
+                    # Read to the end of the answer: the connection serves the next request, too.
+                    return
             except WireError as error:
                 raise self._nonsense(doing, error) from error
             except (httpx.RemoteProtocolError, httpx.ReadError) as error:
                 raise self._broken(doing) from error
         raise self._broken(doing)
+
+    def has_interpreter(self) -> bool:
+        """Whether the template brings one."""
+        with told(self._settings, "looking for an interpreter"):
+            return self._http.get("/health", headers=self._headers(hosts.INTERPRETER_PORT)).status_code == 200
 
     def start(
         self, start: process.Start, user: str | None, timeout: float | None

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atoll.cli import pictures
-from atoll.cli.bench import parse_restores, summarise
+from atoll.cli.bench import parse_baselines, summarise
 from atoll_wire.executions import Count, Result
 from atoll_wire.values import WireError
 
@@ -35,7 +35,7 @@ def test_percentiles_are_by_nearest_rank() -> None:
 )
 def test_a_baseline_that_makes_no_sense_is_none(output: bytes) -> None:
     with pytest.raises(WireError):
-        parse_restores(output)
+        parse_baselines(output)
 
 
 def write_baseline(directory: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
