@@ -65,6 +65,11 @@ class Config:
     resident_memory_mib: int | None = None
     """Memory that paused sandboxes may stay in, so that they come back at once; ``None``: a quarter of the
     machine's. ``ATOLL_RESIDENT_MEMORY``."""
+    shared_pages: bool = True
+    """Sandboxes of a template share the pages of its snapshot that they do not write;
+    ``ATOLL_SHARED_PAGES`` = ``on``, ``off`` or ``off:`` and names of templates, by comma."""
+    unshared_templates: frozenset[str] = frozenset()
+    """Those names."""
     paused_days: int = 30
     """How long a paused sandbox is kept; ``ATOLL_PAUSED_DAYS``."""
     max_timeout: int = 24 * 3600
@@ -96,6 +101,8 @@ def read_config(environ: Mapping[str, str]) -> Config:
         resident_memory_mib=_number(environ, "ATOLL_RESIDENT_MEMORY", -1, 0, 10**9)
         if environ.get("ATOLL_RESIDENT_MEMORY")
         else None,
+        shared_pages=_shared_pages(environ) is not None,
+        unshared_templates=_shared_pages(environ) or frozenset(),
         paused_days=_number(environ, "ATOLL_PAUSED_DAYS", default.paused_days, 1, 36500),
         max_timeout=_number(environ, "ATOLL_MAX_TIMEOUT", default.max_timeout, 1, 10**9),
         max_sandboxes=_number(environ, "ATOLL_MAX_SANDBOXES", default.max_sandboxes, 1, 10**6),
@@ -128,6 +135,19 @@ def _tls(environ: Mapping[str, str], plain_port: int) -> TlsSettings:
     if settings.certificate and settings.acme:
         raise InvalidRequest("ATOLL_TLS_CERT and ATOLL_TLS_ACME exclude each other: unset one of them")
     return settings
+
+
+def _shared_pages(environ: Mapping[str, str]) -> frozenset[str] | None:
+    """The templates that share nothing; ``None``: none shares."""
+    text = environ.get("ATOLL_SHARED_PAGES") or "on"
+    names = frozenset(name.strip() for name in text.removeprefix("off:").split(",") if name.strip())
+    if text in ("on", "off"):
+        return frozenset() if text == "on" else None
+    if not text.startswith("off:") or not names:
+        raise InvalidRequest(
+            f"ATOLL_SHARED_PAGES={text!r} is none of on, off, off:TEMPLATE,…: correct or unset it"
+        )
+    return names
 
 
 def _path(environ: Mapping[str, str], name: str) -> Path | None:

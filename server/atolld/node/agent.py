@@ -29,6 +29,7 @@ from atolld.node.placement import Placement
 from atolld.node.resting import Resting
 from atolld.node.runs import Run, Stopwatch
 from atolld.node.runtime.protocol import Runtime
+from atolld.node.sharing import SharingRule
 from atolld.node.slots import Slots
 from atolld.node.snapshots import SnapshotFiles
 from atolld.node.starting import SandboxEnded, Started, StartSpec
@@ -59,7 +60,9 @@ class Node:
         self._look_around = look_around
         self._live: dict[SandboxId, Run] = {}
         self._forever: list[asyncio.Task[None]] = []
-        self._launcher = Launcher(runtime, guest, slots)
+        self._launcher = Launcher(
+            runtime, guest, slots, SharingRule(config.shared_pages, config.unshared_templates)
+        )
         self._unwinding = Unwinding()
         self._watches = Watches(runtime)
         self._snapshots = SnapshotFiles(config.home)

@@ -28,10 +28,10 @@ def machine_network() -> IPv4Network:
 def runsc_binary() -> Path:
     on_path = shutil.which("runsc")
     home = Path(os.environ.get("ATOLL_HOME") or DEFAULT_HOME)
-    found = [Path(on_path)] if on_path else sorted(home.glob("bin/runsc-*/runsc"))
-    if not found:
+    found = Path(on_path) if on_path else (home / "bin/runsc").resolve()
+    if not found.is_file():
         pytest.fail("no runsc on PATH or in ATOLL_HOME: run `./atoll setup` first")
-    return found[-1]
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from atolld.node.records import Record, read_build, write_build
 from atolld.node.rootfs import check_free_space, check_root_image
 from atolld.node.runs import Run, Stopwatch
 from atolld.node.runtime.protocol import CheckpointUnusable, ContainerSpec, Runtime
+from atolld.node.sharing import SharingRule
 from atolld.node.slots import Slot, Slots
 from atolld.node.snapshots import flush
 from atolld.node.surroundings import Surroundings
@@ -38,7 +39,10 @@ class Launcher:
     surroundings = Surroundings()
     """What this host passes on to its sandboxes, as it was last looked at."""
 
-    def __init__(self, runtime: Runtime, guest: GuestClient, slots: Slots) -> None:
+    def __init__(
+        self, runtime: Runtime, guest: GuestClient, slots: Slots, sharing: SharingRule | None = None
+    ) -> None:
+        self._sharing = sharing or SharingRule()
         self._runtime = runtime
         self._guest = guest
         self._slots = slots
@@ -69,7 +73,7 @@ class Launcher:
             run.build = build
             write_build(run.slot.directory, build)
             try:
-                await self._runtime.restore(spec, build.snapshot_path)
+                await self._runtime.restore(spec, build.snapshot_path, self._sharing.decide(build))
             except CheckpointUnusable as error:
                 # Another host key, or a server that makes its sandboxes differently.
                 _log.warning("build %s does not fit this server: %s", build.manifest.build_id, error)

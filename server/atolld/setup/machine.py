@@ -20,6 +20,7 @@ from atolld.model.errors import HostError
 from atolld.model.template import Manifest
 from atolld.setup.envd import Envd
 from atolld.setup.extras import Extra
+from atolld.setup.gvisor import Gvisor
 from atolld.setup.packages import Packages
 from atolld.setup.runsc import Runsc
 from atolld.setup.steps import Step
@@ -49,7 +50,7 @@ class Machine:
         self._tls = Extra("tls", "caddy", clone, uv, environ, registries)
         self._tests = Extra("dev", "pytest", clone, uv, environ, registries)
         self._packages = Packages(environ)
-        self._runsc = Runsc(self._artefacts, toolchain, environ.get("PATH", ""))
+        self._runsc = Runsc(self._artefacts, Gvisor(clone), toolchain, environ.get("PATH", ""))
         self._envd = Envd(self._artefacts, clone, toolchain)
         self._roots = Roots(config.home, clone, registries, uv, environ.get("ATOLL_DEBIAN_MIRROR") or None)
         self._builder = Builder(config, self._artefacts, registries.sandbox_environment(), open_node)

@@ -1,7 +1,8 @@
-"""gVisor's ``runsc``: the first one that passes a self-test, else built at the pinned version.
+"""gVisor's ``runsc``: the machine's own when it passes a self-test, else ours, built at the pinned version.
 
 Debian's packages of it are too old or crash on new kernels, so a version says nothing: only doing it does.
 Whichever is chosen is copied into ``bin/``, because a snapshot is restored by the very binary that took it.
+One that is not ours runs sandboxes as well, but each has its memory to itself (`gvisor/README.md`).
 """
 
 from __future__ import annotations
@@ -16,10 +17,9 @@ from atolld.builds.files import scratch
 from atolld.builds.keys import hash_file
 from atolld.builds.tools import Report, isolated, run_tool
 from atolld.model.errors import HostError
+from atolld.setup.gvisor import Gvisor, parse_level
 from atolld.setup.toolchain import Toolchain
 
-MODULE = "gvisor.dev/gvisor/runsc"
-VERSION = "v0.0.0-20260905035102-160fafc42237"
 _KEY_LENGTH = 16
 _SELF_TEST = Path(__file__).with_name("selftest.sh")
 
@@ -27,13 +27,15 @@ _SELF_TEST = Path(__file__).with_name("selftest.sh")
 class Runsc:
     """``search_path`` is where the machine's own one is looked for, as in ``$PATH``."""
 
-    def __init__(self, artefacts: Artefacts, toolchain: Toolchain, search_path: str) -> None:
+    def __init__(self, artefacts: Artefacts, gvisor: Gvisor, toolchain: Toolchain, search_path: str) -> None:
         self._artefacts = artefacts
+        self._gvisor = gvisor
         self._toolchain = toolchain
         self._search_path = search_path
 
     def is_done(self) -> bool:
-        return self._artefacts.current_key("runsc") is not None
+        key = self._artefacts.current_key("runsc")
+        return key is not None and (key.startswith(f"{self._gvisor.level}-") or self._own is not None)
 
     async def run(self, report: Report) -> None:
         """Raises :class:`HostError` when none passes, with the words of the last that failed."""
@@ -45,26 +47,24 @@ class Runsc:
             else:
                 return
         with scratch(self._artefacts.home) as directory:
-            await self._adopt(await self._build(directory, report), report)
+            await self._adopt(await self._gvisor.build(self._toolchain, directory, report), report)
+
+    @property
+    def _own(self) -> Path | None:
+        """The machine's."""
+        found = shutil.which("runsc", path=self._search_path)
+        return None if found is None else Path(found)
 
     def _candidates(self) -> list[Path]:
-        found = shutil.which("runsc", path=self._search_path)
-        kept = sorted((self._artefacts.home / "bin").glob("runsc-*/runsc"))
-        return ([Path(found)] if found else []) + kept
+        kept = sorted((self._artefacts.home / "bin").glob(f"runsc-{self._gvisor.level}-*/runsc"))
+        return ([self._own] if self._own else []) + kept
 
     async def _adopt(self, binary: Path, report: Report) -> None:
         await self_test(binary, self._artefacts.home, report)
-        key = hash_file(binary)[:_KEY_LENGTH]
+        level = parse_level(await run_tool([binary, "--version"], report=report))
+        key = f"{level}-{hash_file(binary)[:_KEY_LENGTH]}".lstrip("-")
         self._artefacts.keep("runsc", key, binary)
         self._artefacts.use("runsc", key)
-
-    async def _build(self, directory: Path, report: Report) -> Path:
-        go = await self._toolchain.ensure(report)
-        # The roots are the longer way to the first sandbox: where processors are few, they go first.
-        command = ["nice", "-n", "10", go, "install", "-trimpath", "-buildvcs=false", f"{MODULE}@{VERSION}"]
-        env = self._toolchain.environment() | {"CGO_ENABLED": "0", "GOBIN": str(directory)}
-        await run_tool(command, report=report, env=env, cwd=directory)
-        return directory / "runsc"
 
 
 async def self_test(binary: Path, home: Path, report: Report) -> None:

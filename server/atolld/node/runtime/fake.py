@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from atoll_wire import connect, hostauth, process
 from atolld.model.errors import HostError
-from atolld.node.runtime.protocol import CHECKPOINT_FILES, CheckpointUnusable, ContainerSpec
+from atolld.node.runtime.protocol import CHECKPOINT_FILES, CheckpointUnusable, ContainerSpec, Sharing
 
 ANY_CONTAINER = "fake\n"
 """Contents of a checkpoint that fits every container."""
@@ -32,6 +32,8 @@ class FakeContainer:
     """What the double remembers of one container; tests look into it."""
 
     spec: ContainerSpec
+    sharing: Sharing | None = None
+    """What its restore was asked to share."""
     frozen: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while it is *not* frozen."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -58,6 +60,9 @@ class FakeRuntime:
     async def sha256(self) -> str:
         return "0" * 64
 
+    async def patch_level(self) -> str:
+        return "fake"
+
     async def cpu_features(self) -> frozenset[str]:
         return frozenset({"sse2"})
 
@@ -71,7 +76,7 @@ class FakeRuntime:
         self._enter("start")
         await self._serve(spec)
 
-    async def restore(self, spec: ContainerSpec, directory: Path) -> None:
+    async def restore(self, spec: ContainerSpec, directory: Path, sharing: Sharing | None = None) -> None:
         self._enter("restore")
         missing = [name for name in CHECKPOINT_FILES if not (directory / name).is_file()]
         if missing:
@@ -79,9 +84,12 @@ class FakeRuntime:
         taken_of = (directory / CHECKPOINT_FILES[0]).read_text()
         if taken_of not in (ANY_CONTAINER, repr(spec.args)):
             raise CheckpointUnusable(f"the checkpoint is of {taken_of}")
+        self._get(spec.name).sharing = sharing
         await self._serve(spec)
 
-    async def checkpoint(self, name: str, directory: Path, *, keep_running: bool) -> None:
+    async def checkpoint(
+        self, name: str, directory: Path, *, keep_running: bool, delta: bool = False
+    ) -> None:
         self._enter("checkpoint")
         await self.may_checkpoint.wait()
         container = self._get(name)

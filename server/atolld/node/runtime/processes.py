@@ -50,11 +50,11 @@ def command_line(pid: int) -> tuple[str, ...]:
 
 def sum_unlinked_files(pid: int) -> int:
     """Bytes allocated to the files without a name that a process has open: gVisor keeps the guest's memory
-    and its writable layer in such."""
+    and its writable layer in such. Pages that it shares with others count as well."""
     allocated: dict[tuple[int, int], int] = {}
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
-            if os.readlink(link).endswith(" (deleted)"):
+            if os.readlink(link).endswith((" (deleted)", "/pages.img")):
                 status = os.stat(link)
                 allocated[status.st_dev, status.st_ino] = status.st_blocks * 512
     return sum(allocated.values())

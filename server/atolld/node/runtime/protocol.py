@@ -66,6 +66,17 @@ class ContainerSpec:
     envs: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """A restore maps the pages of its checkpoint copy-on-write, so that all restores of it share them."""
+
+    pages_id: str
+    """SHA-256 of the checkpoint's ``pages.img``, which the caller has checked; neither it nor a base may
+    change or shrink while the container lives. Empty: these pages are loaded, only ``bases`` are shared."""
+    bases: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    """SHA-256 → pages file, for every file beside its own that a checkpoint by delta refers to."""
+
+
 class CheckpointUnusable(HostError):
     """The checkpoint was taken of another kind of container: other mounts, rights or arguments of pid 1."""
 
@@ -75,6 +86,10 @@ class Runtime(Protocol):
 
     async def sha256(self) -> str:
         """Hash of what runs containers; checkpoints are restored by the same one only."""
+        ...
+
+    async def patch_level(self) -> str:
+        """Names the changes of ours in what runs containers; empty when it has none: it cannot share."""
         ...
 
     async def cpu_features(self) -> frozenset[str]:
@@ -89,16 +104,23 @@ class Runtime(Protocol):
         """Starts ``spec.args`` as pid 1 of the blank ``spec.name``."""
         ...
 
-    async def restore(self, spec: ContainerSpec, directory: Path) -> None:
+    async def restore(self, spec: ContainerSpec, directory: Path, sharing: Sharing | None = None) -> None:
         """Puts the checkpoint in ``directory`` into the blank ``spec.name``; its pages may load afterwards.
+
+        Where sharing is not possible, it is passed over, unless the checkpoint is a delta.
 
         Raises :class:`CheckpointUnusable` when it does not fit the blank.
         """
         ...
 
-    async def checkpoint(self, name: str, directory: Path, *, keep_running: bool) -> None:
+    async def checkpoint(
+        self, name: str, directory: Path, *, keep_running: bool, delta: bool = False
+    ) -> None:
         """Writes :data:`CHECKPOINT_FILES` into the existing, empty ``directory``; flushing them is the
-        caller's. A frozen one stays frozen."""
+        caller's. A frozen one stays frozen.
+
+        ``delta``: without the pages it shares and has not changed. Otherwise the checkpoint stands alone, and
+        the container, if it goes on, shares no pages any more."""
         ...
 
     async def measure(self, name: str) -> int:

@@ -12,14 +12,15 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import Generator, Sequence
+import re
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 from atolld.model.errors import HostError
 from atolld.node.runtime.bundle import HOST_DIRECTORY, build_config, network_args, runsc_flags
 from atolld.node.runtime.control_socket import call
 from atolld.node.runtime.processes import kill_and_wait, sum_unlinked_files, wait_ended
-from atolld.node.runtime.protocol import CHECKPOINT_FILES, CheckpointUnusable, ContainerSpec
+from atolld.node.runtime.protocol import CHECKPOINT_FILES, CheckpointUnusable, ContainerSpec, Sharing
 from atolld.node.runtime.state_files import (
     Container,
     read_container,
@@ -33,6 +34,13 @@ _COMMAND_TIMEOUT = 60.0
 _STATE_SIZE = 16 << 20
 """More than a checkpoint takes beside the pages, bytes."""
 _LOG = "runsc.log"
+_PATCH_LEVEL = re.compile(r"\+atoll\.([0-9a-f]+)")
+"""In what a runsc of ours says of its version."""
+_COPY_UNIT = 16 << 10
+"""Bytes of shared pages that a write copies at least; four times as many next to copied ones. Smaller ones
+leave more shared and make the first pass over the memory slower."""
+_MOST_UNITS = 16384
+"""Of one container's memory: each may be a mapping of its own, and a process on the host has 65530."""
 _MISMATCH = "restore spec validation"
 _MAX_SOCKET_PATH = 108
 _PANIC_LOG = "panic.log"
@@ -46,6 +54,7 @@ class RunscRuntime:
         self._root = root
         self._sha256: str | None = None
         self._cpu_features: frozenset[str] | None = None
+        self._patch_level: str | None = None
         self._containers: dict[str, Container] = {}
 
     async def sha256(self) -> str:
@@ -55,6 +64,12 @@ class RunscRuntime:
             except OSError as error:
                 raise HostError(f"runsc cannot be read ({error}); run `./atoll setup`") from error
         return self._sha256
+
+    async def patch_level(self) -> str:
+        if self._patch_level is None:
+            match = _PATCH_LEVEL.search(await self._run(["--version"]))
+            self._patch_level = str(match[1]) if match else ""
+        return self._patch_level
 
     async def cpu_features(self) -> frozenset[str]:
         if self._cpu_features is None:
@@ -82,24 +97,43 @@ class RunscRuntime:
         await self._connect_network(spec, restore=False)
         await self._call(spec.name, "StartRoot", spec.name)
 
-    async def restore(self, spec: ContainerSpec, directory: Path) -> None:
+    async def restore(self, spec: ContainerSpec, directory: Path, sharing: Sharing | None = None) -> None:
+        if sharing is not None and not await self.patch_level():
+            if sharing.bases:
+                raise HostError("this runsc cannot restore a delta: run `./atoll setup` without one on PATH")
+            sharing = None
         await self._connect_network(spec, restore=True)
-        with _open_files(directory, os.O_RDONLY) as files:
+        bases: Mapping[str, Path] = {} if sharing is None else sharing.bases
+        paths = [*(directory / name for name in CHECKPOINT_FILES), *bases.values()]
+        with _open_files(paths, os.O_RDONLY) as files:
+            options = {"HavePagesFile": True, "Background": True}
+            if sharing is not None:
+                unit = copy_unit(sum(os.fstat(file).st_size for file in files))
+                options |= {
+                    "ShareID": sharing.pages_id,
+                    "BaseIDs": list(bases),
+                    "CowUnit": unit,
+                    "CowMax": unit * 4,
+                }
             try:
-                await self._call(spec.name, "Restore", {"HavePagesFile": True, "Background": True}, files)
+                await self._call(spec.name, "Restore", options, files)
             except HostError as error:
                 if _MISMATCH in error.message:
                     raise CheckpointUnusable(error.message) from error
                 raise
 
-    async def checkpoint(self, name: str, directory: Path, *, keep_running: bool) -> None:
+    async def checkpoint(
+        self, name: str, directory: Path, *, keep_running: bool, delta: bool = False
+    ) -> None:
         options = {
             "metadata": {"compression": "none"},  # what a restore in the background needs
             "have_pages_file": True,
             "app_mf_exclude_committed_zero_pages": True,
             "Resume": keep_running,
+            "FlattenBase": not delta,  # a runsc without our changes knows no such thing, and passes over it
         }
-        with _open_files(directory, os.O_RDWR | os.O_CREAT | os.O_EXCL) as files:
+        paths = [directory / name for name in CHECKPOINT_FILES]
+        with _open_files(paths, os.O_RDWR | os.O_CREAT | os.O_EXCL) as files:
             await self._call(name, "Checkpoint", options, files, timeout=600)
 
     async def measure(self, name: str) -> int:
@@ -205,13 +239,22 @@ class RunscRuntime:
         return self._containers[name]
 
 
+def copy_unit(size: int) -> int:
+    """How many bytes a write copies where ``size`` bytes of pages are shared; a power of 2."""
+    unit = _COPY_UNIT
+    while unit * _MOST_UNITS < size:
+        unit *= 2
+    return unit
+
+
 @contextlib.contextmanager
-def _open_files(directory: Path, flags: int) -> Generator[list[int]]:
-    """The checkpoint's files, in order. Raises :class:`HostError` when one cannot be opened."""
+def _open_files(paths: Sequence[Path], flags: int) -> Generator[list[int]]:
+    """A checkpoint's files, in order; new ones can be opened for writing only once. Raises
+    :class:`HostError` when one cannot be opened."""
     files: list[int] = []
     try:
-        for name in CHECKPOINT_FILES:
-            files.append(os.open(directory / name, flags | os.O_CLOEXEC, 0o600))  # noqa: PERF401 (closed below)
+        for path in paths:
+            files.append(os.open(path, flags | os.O_CLOEXEC, 0o400))  # noqa: PERF401 (closed below)
         yield files
     except OSError as error:
         raise HostError(f"a snapshot file cannot be opened: {error}") from error

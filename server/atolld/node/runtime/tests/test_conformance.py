@@ -18,9 +18,16 @@ from atolld.model.sandbox import Resources
 from atolld.node.doubles import FakeMachine
 from atolld.node.guest import GuestClient
 from atolld.node.runtime.fake import FakeRuntime
-from atolld.node.runtime.protocol import CHECKPOINT_FILES, CheckpointUnusable, ContainerSpec, Runtime
+from atolld.node.runtime.protocol import (
+    CHECKPOINT_FILES,
+    CheckpointUnusable,
+    ContainerSpec,
+    Runtime,
+    Sharing,
+)
 from atolld.node.runtime.runsc import RunscRuntime
 from atolld.node.slots import KernelSlots, Slot, Slots
+from atolld.node.verify import hash_file
 
 RESOURCES = Resources(vcpu=1, memory_mib=256, disk_mib=64)
 
@@ -31,12 +38,17 @@ class Rig(Protocol):
 
     async def spec(self) -> ContainerSpec: ...
 
+    async def restore(self, spec: ContainerSpec, image: Path) -> None: ...
+
 
 class _Rig:
     """Makes containers in slots, and clears up behind a test."""
 
-    def __init__(self, runtime: Runtime, slots: Slots, guest: GuestClient, root: Path) -> None:
+    def __init__(
+        self, runtime: Runtime, slots: Slots, guest: GuestClient, root: Path, *, shared: bool = False
+    ) -> None:
         self.runtime = runtime
+        self._shared = shared
         self.guest = guest
         self._slots = slots
         self._root = root
@@ -56,6 +68,11 @@ class _Rig:
             envs=self.guest.environment,
         )
 
+    async def restore(self, spec: ContainerSpec, image: Path) -> None:
+        pages = image / CHECKPOINT_FILES[2]
+        sharing = Sharing(hash_file(pages)) if self._shared and pages.is_file() else None
+        await self.runtime.restore(spec, image, sharing)
+
     async def close(self) -> None:
         for slot in self._leased:
             await self.runtime.destroy(slot.name)
@@ -63,7 +80,13 @@ class _Rig:
         await self._slots.close(keep=False)
 
 
-@pytest.fixture(params=["fake", pytest.param("runsc", marks=pytest.mark.machine)])
+@pytest.fixture(
+    params=[
+        "fake",
+        pytest.param("runsc", marks=pytest.mark.machine),
+        pytest.param("runsc, shared pages", marks=pytest.mark.machine),
+    ]
+)
 async def rig(
     request: pytest.FixtureRequest, short_home: Path, machine_network: IPv4Network
 ) -> AsyncIterator[Rig]:
@@ -74,7 +97,10 @@ async def rig(
     else:
         runtime = RunscRuntime(request.getfixturevalue("runsc_binary"), short_home / "run" / "runsc")
         slots = KernelSlots(machine_network, short_home / "run" / "sandboxes")
-        made = _Rig(runtime, slots, GuestClient(key), request.getfixturevalue("tiny_root"))
+        shared = request.param != "runsc"
+        if shared and not await runtime.patch_level():
+            pytest.skip("this runsc is not ours")
+        made = _Rig(runtime, slots, GuestClient(key), request.getfixturevalue("tiny_root"), shared=shared)
         await slots.open(frozenset())
     yield made
     await made.close()
@@ -149,7 +175,7 @@ async def test_a_checkpoint_is_restored_many_times_side_by_side(rig: Rig, tmp_pa
     clones = [await rig.spec() for _ in range(3)]
     for clone in clones:
         await rig.runtime.create(clone)
-        await rig.runtime.restore(clone, image)
+        await rig.restore(clone, image)
     assert all([await answers(rig, clone) for clone in clones])
 
 
@@ -169,7 +195,7 @@ async def test_freezing_and_checkpointing_alternate(rig: Rig, tmp_path: Path) ->
         await rig.runtime.destroy(spec.name)
         spec = await rig.spec()
         await rig.runtime.create(spec)
-        await rig.runtime.restore(spec, image)
+        await rig.restore(spec, image)
         assert await answers(rig, spec)
 
 
@@ -192,7 +218,7 @@ async def test_a_missing_checkpoint_is_an_error_that_leaves_a_removable_containe
     spec = await rig.spec()
     await rig.runtime.create(spec)
     with pytest.raises(HostError):
-        await rig.runtime.restore(spec, tmp_path)
+        await rig.restore(spec, tmp_path)
     await rig.runtime.destroy(spec.name)
     assert spec.name not in await rig.runtime.list()
 
@@ -204,7 +230,7 @@ async def test_a_checkpoint_of_another_kind_of_container_is_refused_as_such(rig:
     other = replace(spec, args=(*spec.args, "--more"))
     await rig.runtime.create(other)
     with pytest.raises(CheckpointUnusable):
-        await rig.runtime.restore(other, image)
+        await rig.restore(other, image)
 
 
 async def test_calls_to_a_container_that_is_gone_are_errors(rig: Rig, tmp_path: Path) -> None:
