@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from atoll.cli.failures import Failure, leave, leave_fault
+from atoll.cli.snapshot import snapshot_app
 
 INTERPRETER_TEMPLATE = "code-interpreter-v1"
 BASE_TEMPLATE = "base"
@@ -28,6 +29,7 @@ sandbox_app = typer.Typer(help="Make, list, use and end sandboxes.", no_args_is_
 bench_app = typer.Typer(help="Measure the server of this machine.", no_args_is_help=True)
 app.add_typer(sandbox_app, name="sandbox")
 app.add_typer(bench_app, name="bench")
+app.add_typer(snapshot_app, name="snapshot")
 
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -176,8 +178,8 @@ def env(
 def doctor(context: typer.Context) -> None:
     """Check what this machine needs by doing it, and say how to mend what is wrong.
 
-    `--json` prints JSON. The exit code is 1 when something stops Atoll from working. `--deep` compares what is
-    there instead: database, files and their hashes, processes, links, cgroups; `--no-hashes` leaves those out.
+    `--json` prints JSON. The exit code is 1 when something stops Atoll from working. `--deep` compares what
+    is there instead: database, files and their hashes, processes, links, cgroups; `--no-hashes` hashes none.
 
     \b
     Examples:

@@ -34,13 +34,14 @@ class House:
     sandboxes: Sandboxes
 
 
-def build_node(config: Config) -> Node:
-    """Raises :class:`HostError` when set-up has not made what it needs."""
+def build_node(config: Config, guest: GuestClient | None = None) -> Node:
+    """``guest``: whom the daemons inside obey, where that is not this host. Raises :class:`HostError` when
+    set-up has not made what it needs."""
     run = config.home / "run"
     return Node(
         config,
         RunscRuntime(runsc_binary(config).resolve(), run / "runsc"),
-        build_guest(config),
+        guest or build_guest(config),
         KernelSlots(config.network, run / "sandboxes"),
         lambda: look_around(config.allow_egress, os.environ),
     )
@@ -58,9 +59,9 @@ def build_guest(config: Config) -> GuestClient:
 
 
 @contextlib.asynccontextmanager
-async def open_node(config: Config) -> AsyncGenerator[Node]:
+async def open_node(config: Config, guest: GuestClient | None = None) -> AsyncGenerator[Node]:
     """A node for building templates, in a state directory and a range of its own."""
-    node = build_node(config)
+    node = build_node(config, guest)
     try:
         await node.open()
         yield node

@@ -13,6 +13,7 @@ from atolld.node.agent import Node
 from atolld.node.captures import Target
 from atolld.node.guest import GuestClient
 from atolld.node.records import list_used_images
+from atolld.node.rootfs import check_free_space
 from atolld.node.slots import KernelSlots, Slot, Slots
 from atolld.node.starting import SandboxEnded, Started, StartSpec
 from atolld.node.surroundings import Surroundings, look_around
@@ -28,6 +29,7 @@ __all__ = [
     "Started",
     "Surroundings",
     "Target",
+    "check_free_space",
     "list_used_images",
     "look_around",
 ]

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from atolld.model.errors import BuildDamaged, HostError
 from atolld.model.template import Build, Manifest, StoredFile, encode_manifest, parse_manifest
+from atolld.node.records import list_used_images
 from atolld.node.verify import hash_file
 
 MANIFEST_FILE = "manifest.json"
@@ -99,10 +100,14 @@ class SnapshotFiles:
     def discard(self, snapshot_id: str) -> None:
         """Idempotent. A sandbox that is still loading it has the files open, and is not disturbed."""
         final = self._directory / snapshot_id
+        root_image = _read_root_image(final)
         with contextlib.suppress(FileNotFoundError):
             # In one step, so that no half of it passes for a whole one.
             final.rename(final.with_name(f"{snapshot_id}{_UNFINISHED}"))
         shutil.rmtree(final.with_name(f"{snapshot_id}{_UNFINISHED}"), ignore_errors=True)
+        # One that came with an import is nobody else's business, and lies in a folder of its own.
+        if Path(root_image).parent.name and root_image not in list_used_images(self._roots.parent):
+            shutil.rmtree((self._roots / root_image).parent, ignore_errors=True)
 
     def discard_unfinished(self) -> None:
         """What a dead server was just writing or removing."""
@@ -136,6 +141,14 @@ def _opened(path: Path, flags: int) -> Generator[int]:
 
 def _vouch(path: Path, *, hashed: bool) -> StoredFile:
     return StoredFile(path.stat().st_size, hash_file(path) if hashed else "")
+
+
+def _read_root_image(directory: Path) -> str:
+    """Empty when there is no manifest that can be read."""
+    try:
+        return parse_manifest((directory / MANIFEST_FILE).read_text()).root_image
+    except (OSError, ValueError):
+        return ""
 
 
 def _is_id(path: Path) -> bool:

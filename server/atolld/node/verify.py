@@ -106,6 +106,11 @@ def _write_memory(path: Path, hashes: dict[str, str]) -> None:
 
 def damaged(build: Build, what: str) -> BuildDamaged:
     name = build.manifest.name
+    if build.directory.parent.name == "snapshots":
+        return BuildDamaged(
+            f"snapshot {build.manifest.build_id} of {name!r} cannot be restored: {what}; delete it, and "
+            "start from another (`./atoll doctor --deep` names all that is damaged)"
+        )
     return BuildDamaged(
         f"template {name!r} cannot be used: {what}; make it anew with `./atoll setup --rebuild {name}`"
     )
