@@ -36,16 +36,18 @@ class ServerProcess:
     def home(self) -> Path:
         return Path(self.environ["ATOLL_HOME"])
 
+    def launch(self, *options: str) -> subprocess.Popen[bytes]:
+        with (self.home / "server.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "atolld", "serve", *options],
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
     def start(self, *options: str) -> None:
-        log = open(self.home / "server.log", "ab")  # noqa: SIM115 - the child keeps it
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "atolld", "serve", *options],
-            env=self.environ,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-        log.close()
+        self.process = self.launch(*options)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             with contextlib.suppress(httpx.TransportError):

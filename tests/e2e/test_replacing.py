@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -115,8 +116,9 @@ class Visitors:
             thread.join()
 
 
-def replace(atoll: ServerProcess) -> ServerProcess:
-    """Starts another server in the place of this one; returns when it has the machine and answers."""
+def replace(atoll: ServerProcess, *, busy: bool = True) -> ServerProcess:
+    """Starts another server in the place of this one, ``busy`` with streams; returns when it has the machine
+    and answers."""
     old, successor = atoll.process, ServerProcess(atoll.environ)
     successor.start("--replace")
     assert successor.process is not None
@@ -125,7 +127,7 @@ def replace(atoll: ServerProcess) -> ServerProcess:
         assert time.monotonic() < deadline, (atoll.home / "server.log").read_text()[-4000:]
         time.sleep(0.05)
     assert old is not None
-    assert old.poll() is None, "the old server ended although streams are open"
+    assert not busy or old.poll() is None, "the old server ended although streams are open"
     return successor
 
 
@@ -215,6 +217,113 @@ def _send_visitors(atoll: ServerProcess, sandbox: Sandbox, domain: dict[str, str
     visitors.send("one connection, API", lambda: kept.get(one, headers=key).status_code)
     visitors.send("HTTP/2", lambda: sdk.get(public, timeout=30).status)
     return visitors
+
+
+def test_whatever_moves_meanwhile_arrives(atoll: ServerProcess, sdk_environment: None) -> None:
+    """Creates, pauses, resumes, resumes by traffic, deadlines: each begun before, while and after another
+    server takes over."""
+    old, atoll.process = atoll.process, atoll.process
+    lifecycle: Any = {"on_timeout": "pause", "auto_resume": True}
+    visitors = Visitors()
+    with (
+        Sandbox.create(TEMPLATE, timeout=600) as slept,
+        Sandbox.create(TEMPLATE, timeout=600, lifecycle=lifecycle) as woken,
+    ):
+        slept.files.write("kept", "kept")
+
+        def create_and_kill() -> int:
+            with Sandbox.create(TEMPLATE, timeout=60, retries=0) as made:
+                return 200 if made.commands.run("echo made").stdout == "made\n" else 0
+
+        def pause_and_resume() -> int:
+            slept.pause(retries=0)
+            slept.connect(retries=0)
+            return 200 if slept.files.read("kept") == "kept" else 0
+
+        def pause_and_be_woken() -> int:
+            woken.pause(retries=0)
+            return 200 if woken.commands.run("echo woken").stdout == "woken\n" else 0
+
+        for ask in (create_and_kill, pause_and_resume, pause_and_be_woken):
+            visitors.send(ask.__name__, ask)
+        try:
+            for _ in range(3):
+                visited = visitors.visits
+                while visitors.visits < visited + 5:
+                    time.sleep(0.05)
+                replaced = atoll.process
+                atoll.process = replace(atoll, busy=False).process
+                assert replaced is not None
+                assert replaced.wait(timeout=60) == 0
+        finally:
+            visitors.leave()
+        assert visitors.failures == [], "\n".join(visitors.failures)
+    assert old is not atoll.process
+    assert Sandbox.list().next_items() == []
+
+
+@pytest.mark.parametrize("seconds", [0.6, 0.9, 1.3, 1.8], ids="killed after {} s".format)
+def test_a_successor_that_dies_leaves_the_old_server(
+    atoll: ServerProcess, sdk_environment: None, seconds: float
+) -> None:
+    successor = ServerProcess(atoll.environ)
+
+    def fail() -> None:
+        launched = successor.launch("--replace")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            launched.wait(timeout=seconds)
+        launched.kill()
+        launched.wait()
+
+    _survive(atoll, fail)
+
+
+def test_a_successor_that_cannot_serve_leaves_the_old_server(
+    atoll: ServerProcess, sdk_environment: None
+) -> None:
+    """Of what it is missing it learns when it has the machine already."""
+    successor = ServerProcess(
+        {**atoll.environ, "ATOLL_TLS": "on", "ATOLL_TLS_CERT": "/no", "ATOLL_TLS_KEY": "/no"}
+    )
+    _survive(atoll, lambda: _fails(successor.launch("--replace")))
+    assert "/no is missing" in (atoll.home / "server.log").read_text()
+
+
+def _fails(launched: subprocess.Popen[bytes]) -> None:
+    assert launched.wait(timeout=60) == 1
+
+
+def _survive(atoll: ServerProcess, fail: Callable[[], None]) -> None:
+    """Nobody notices, streams and sandboxes go on; the next one takes over as ever."""
+    with Sandbox.create(TEMPLATE, timeout=600) as kept, Sandbox.create(TEMPLATE, timeout=600) as killed:
+        for sandbox in (kept, killed):
+            start_service(sandbox)
+        domain = atoll.domain_environ()
+        streams = [open_stream(atoll, kept), open_stream(atoll, kept, domain)]
+        doomed = open_stream(atoll, killed)
+        visitors = _send_visitors(atoll, kept, domain)
+        try:
+            fail()
+            visited = visitors.visits
+            while visitors.visits < visited + 100:
+                time.sleep(0.05)
+            httpx.post(
+                f"{atoll.url}/say", content="after", headers={"Host": f"3000-{kept.sandbox_id}.example.org"}
+            )
+            for stream in streams:
+                stream.read_until(b"data: after\n")
+            with Sandbox.create(TEMPLATE, timeout=60) as fresh:
+                assert fresh.commands.run("echo fresh").stdout == "fresh\n"
+            assert killed.kill()
+            assert doomed.has_ended
+        finally:
+            visitors.leave()
+        assert visitors.failures == [], "\n".join(visitors.failures)
+        assert atoll.process is not None
+        assert atoll.process.poll() is None
+        assert _holder(atoll) == atoll.process.pid
+        for stream in streams:
+            stream.close()
 
 
 def test_a_server_with_another_address_does_not_take_over(atoll: ServerProcess) -> None:

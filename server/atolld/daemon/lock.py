@@ -75,15 +75,19 @@ def stop_process(pid: int, patience: float) -> bool:
     except ProcessLookupError:
         return False
     try:
+        end_process(process, patience)
+    finally:
+        os.close(process)
+    return True
+
+
+def end_process(process: int, patience: float) -> None:
+    """As :func:`stop_process`, by its pidfd."""
+    with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(process, signal.SIGTERM)
         if not _has_ended(process, patience):
             signal.pidfd_send_signal(process, signal.SIGKILL)
             _has_ended(process, patience)
-    except ProcessLookupError:
-        pass
-    finally:
-        os.close(process)
-    return True
 
 
 def _has_ended(process: int, seconds: float) -> bool:

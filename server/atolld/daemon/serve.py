@@ -3,7 +3,8 @@
 Start: lock, store, node, sandboxes (what the last server left), the API on its unix socket, the port,
 last https before it.
 Stop (SIGTERM, SIGINT): the reverse. Sandboxes go on; the next server adopts them.
-Replace (`serve --replace`): the running server lets go of all but its open streams, see :mod:`.succession`.
+Replace (`serve --replace`): the running server lets go of all but its open streams, see :mod:`.succession`;
+should the new one fail, it reigns again.
 """
 
 from __future__ import annotations
@@ -26,9 +27,18 @@ from starlette.types import ASGIApp
 from atolld.api import build_app
 from atolld.config import Config
 from atolld.daemon.lock import hold_machine
-from atolld.daemon.parts import House, open_house
+from atolld.daemon.parts import House, build_node, open_house
 from atolld.daemon.ports import check_port, port_error
-from atolld.daemon.succession import Predecessor, Successor, open_succession, take_over
+from atolld.daemon.succession import (
+    Elder,
+    Estate,
+    Predecessor,
+    Succession,
+    Successor,
+    open_succession,
+    take_over,
+    withdraw_all_but,
+)
 from atolld.model.errors import HostError
 from atolld.model.routes import Routes
 from atolld.proxy import FrontDoor
@@ -43,6 +53,10 @@ _T = TypeVar("_T")
 _GRACE = 5.0
 """Seconds that requests under way have to end when the server stops."""
 
+_LAST_CALLS = 25.0
+"""Seconds that requests to the API have to end when the server is replaced: a pause of much memory takes
+some."""
+
 _LAST_REQUESTS = 10.0
 """Seconds in which each connection of a replaced server may send one more request, which is answered by its
 successor."""
@@ -54,6 +68,19 @@ class Skins:
 
     door: FrontDoor
     api: AsyncExitStack
+    api_server: uvicorn.Server
+
+
+@dataclass(frozen=True, slots=True)
+class Reign:
+    """This process as the one that has the machine."""
+
+    house: House
+    skins: Skins
+    front: TlsFront | None
+    succession: Succession
+    owned: AsyncExitStack
+    """What may have one owner only: the lock, the house, the place where successors ask."""
 
 
 def serve(config: Config, *, replace: bool = False) -> None:
@@ -63,6 +90,8 @@ def serve(config: Config, *, replace: bool = False) -> None:
         raise HostError("the server makes network namespaces and cgroups, which needs root: run it with sudo")
     os.umask(0o022)
     configure_logs()
+    if replace:
+        build_node(config)  # what is missing is said before anyone lets go
     predecessor = take_over(config) if replace else None
     # Not uvloop: it cannot open the netlink sockets of pyroute2.
     asyncio.run(_serve(config, predecessor))
@@ -70,27 +99,43 @@ def serve(config: Config, *, replace: bool = False) -> None:
 
 async def _serve(config: Config, predecessor: Predecessor | None) -> None:
     stop = _stop_on_signals()
+    estate = predecessor.estate if predecessor else Estate()
+    elders: list[Elder] = [predecessor] if predecessor else []
     async with AsyncExitStack() as stack:
-        owned = await stack.enter_async_context(AsyncExitStack())
-        owned.enter_context(hold_machine(config.home, "server", config.url))
-        if predecessor is None:
-            check_port(config.host, config.port)
-        await asyncio.to_thread(_make_swap, config)
-        house = await owned.enter_async_context(open_house(config))
-        await house.sandboxes.open()
-        skins = await stack.enter_async_context(
-            open_skins(config, house, predecessor.door if predecessor else ())
-        )
-        if predecessor is not None:
-            predecessor.keep_informed(house.routes)
-        front = await stack.enter_async_context(_https(config, predecessor.tls if predecessor else ()))
-        succession = await stack.enter_async_context(open_succession(config))
-        _log.info("daemon.server.started", url=config.url, domain=config.domain, sandboxes=len(house.routes))
-        successor = await _first(stop, succession.wait())
-        if successor is not None:
-            await _let_go(skins, front, owned, successor)
-            await _first(stop, _drain(config, skins.door, successor, house.routes, predecessor))
-        _log.info("daemon.server.stopping", sandboxes=len(house.routes))
+        while True:
+            reign = await _reign(config, stack, estate, elders)
+            successor = await _first(stop, reign.succession.wait())
+            if successor is None:
+                break
+            stack.callback(successor.close)
+            estate = await _let_go(reign)
+            if await _first(stop, successor.give(estate, reign.house.routes)):
+                estate.close()
+                await _first(stop, _drain(config, reign, successor, elders))
+                break
+            if stop.is_set():
+                break
+            _log.error("daemon.server.successor_failed")
+            await successor.end()
+            elders.append(_keep_streams(config, stack, reign))
+        _log.info("daemon.server.stopping", sandboxes=len(reign.house.routes))
+
+
+async def _reign(config: Config, stack: AsyncExitStack, estate: Estate, elders: Sequence[Elder]) -> Reign:
+    owned = await stack.enter_async_context(AsyncExitStack())
+    owned.enter_context(hold_machine(config.home, "server", config.url))
+    if not estate.door:
+        check_port(config.host, config.port)
+    await asyncio.to_thread(_make_swap, config)
+    house = await owned.enter_async_context(open_house(config))
+    await house.sandboxes.open()
+    skins = await stack.enter_async_context(open_skins(config, house, estate.door))
+    front = await stack.enter_async_context(_https(config, estate.tls))
+    succession = await owned.enter_async_context(open_succession(config))
+    for elder in elders:
+        elder.keep_informed(house.routes)
+    _log.info("daemon.server.started", url=config.url, domain=config.domain, sandboxes=len(house.routes))
+    return Reign(house, skins, front, succession, owned)
 
 
 def _make_swap(config: Config) -> None:
@@ -113,36 +158,63 @@ async def _first(stop: asyncio.Event, work: Coroutine[None, None, _T]) -> _T | N
         await asyncio.wait((stopped, done))
 
 
-async def _let_go(skins: Skins, front: TlsFront | None, owned: AsyncExitStack, successor: Successor) -> None:
-    """The machine is the successor's afterwards; what is left here are open streams."""
+async def _let_go(reign: Reign) -> Estate:
+    """The machine is anyone's afterwards; what is left here are open streams."""
     _log.info("daemon.server.handing_over")
-    tls = await front.pass_on() if front is not None else []
-    door = skins.door.pass_on()
-    await skins.api.aclose()
-    await owned.aclose()
-    successor.give(door, tls)
-    _log.info("daemon.server.handed_over", open_connections=skins.door.open_connections[0])
+    tls = await reign.front.pass_on() if reign.front is not None else []
+    door = reign.skins.door.pass_on()
+    reign.skins.api_server.config.timeout_graceful_shutdown = int(_LAST_CALLS)
+    await reign.skins.api.aclose()
+    await reign.skins.door.wait_woken()
+    await reign.owned.aclose()
+    _log.info("daemon.server.handed_over", open_connections=reign.skins.door.open_connections[0])
+    return Estate(door, tls)
 
 
-async def _drain(
-    config: Config, door: FrontDoor, successor: Successor, routes: Routes, predecessor: Predecessor | None
-) -> None:
-    """Returns when the last stream has ended here and in a predecessor, or the successor has."""
+async def _drain(config: Config, reign: Reign, successor: Successor, elders: Sequence[Elder]) -> None:
+    """Returns when the last stream has ended here and in earlier servers, or the successor has."""
 
     async def last_stream() -> None:
-        # A stream ends with its sandbox at the latest; this is for streams to nowhere.
-        await door.stop(config.max_timeout, patience=_LAST_REQUESTS)
-        if predecessor is not None:
-            await predecessor.wait_end()
+        await _end_streams(config, reign.skins.door)
+        for elder in elders:
+            await elder.wait_end()
 
-    tasks = [asyncio.create_task(last_stream()), asyncio.create_task(successor.follow(routes))]
+    tasks = [
+        asyncio.create_task(last_stream()),
+        asyncio.create_task(successor.follow(reign.house.routes)),
+    ]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-        successor.close()
+
+
+async def _end_streams(config: Config, door: FrontDoor) -> None:
+    # A stream ends with its sandbox at the latest; the limit is for streams to nowhere.
+    await door.stop(config.max_timeout, patience=_LAST_REQUESTS)
+
+
+class _OwnStreams:
+    """What this process has left of an earlier reign of its own."""
+
+    def __init__(self, routes: Routes, ending: asyncio.Task[None]) -> None:
+        self._routes = routes
+        self._ending = ending
+
+    def keep_informed(self, routes: Routes) -> None:
+        withdraw_all_but(list(routes), self._routes)
+        routes.watch(self._routes.withdraw)
+
+    async def wait_end(self) -> None:
+        await asyncio.wait((self._ending,))
+
+
+def _keep_streams(config: Config, stack: AsyncExitStack, reign: Reign) -> Elder:
+    ending = asyncio.create_task(_end_streams(config, reign.skins.door))
+    stack.callback(ending.cancel)
+    return _OwnStreams(reign.house.routes, ending)
 
 
 @contextlib.asynccontextmanager
@@ -161,7 +233,7 @@ async def open_skins(
     )
     api_socket = config.home / "run" / "api.sock"
     async with AsyncExitStack() as api:
-        await api.enter_async_context(_api(app, api_socket))
+        api_server = await api.enter_async_context(_api(app, api_socket))
         own_hosts = [config.host, config.domain, config.tls.domain]
         door = FrontDoor(house.routes, own_hosts, api_socket, house.sandboxes.wake)
         try:
@@ -169,7 +241,7 @@ async def open_skins(
         except OSError as error:
             raise port_error(config.host, config.port, error) from error
         try:
-            yield Skins(door, api)
+            yield Skins(door, api, api_server)
         finally:
             await door.stop(_GRACE)
 
@@ -200,7 +272,7 @@ def _stop_on_signals() -> asyncio.Event:
 
 
 @contextlib.asynccontextmanager
-async def _api(app: ASGIApp, path: Path) -> AsyncGenerator[None]:
+async def _api(app: ASGIApp, path: Path) -> AsyncGenerator[uvicorn.Server]:
     """The API behind the front door, on a socket that only we may use."""
     settings = uvicorn.Config(
         app,
@@ -216,7 +288,7 @@ async def _api(app: ASGIApp, path: Path) -> AsyncGenerator[None]:
     with _unix_listener(path) as listener:
         running = asyncio.create_task(server.serve(sockets=[listener]))
         try:
-            yield
+            yield server
         finally:
             server.should_exit = True
             await running

@@ -4,14 +4,18 @@
 2. The old one lets go of everything that may have one owner only: the API ends with the requests it has, the
    pool, the watches, the deadlines, the store, the lock. It stops accepting, and new requests on connections
    that are open already it sends on to the port.
-3. It sends its listening sockets and the handles of its Caddy (SCM_RIGHTS). Whoever connects meanwhile waits
-   in the sockets' queue; connections of https go on as if nothing happened.
-4. The new server starts as after any stop: lock, store, adoption of the sandboxes, API; then it accepts.
+3. It sends its estate, and keeps a copy: its listening sockets and the handles of its Caddy (SCM_RIGHTS).
+   Whoever connects meanwhile waits in the sockets' queue; connections of https go on as if nothing happened.
+4. The new server starts as after any stop: lock, store, adoption of the sandboxes, API, https. It accepts,
+   and says that it serves.
 5. The old one ends when its last stream has; the new one tells it of sandboxes that ended, whose streams it
    cuts. Should the new one end first, so does the old.
 
+A new server that has not said so in time, or ends before, is ended, and the old one goes on with its estate:
+as its own successor, by 4 and 5.
+
 Messages are lines of JSON: ``{"url"}`` →, ← ``{"door": how many descriptors, "tls": how many}`` or
-``{"error"}``, then → ``{"alive": [ids]}`` once and ``{"gone": id}`` for each end.
+``{"error"}``, then → ``{"alive": [ids]}`` when it serves and ``{"gone": id}`` for each end.
 """
 
 from __future__ import annotations
@@ -21,15 +25,16 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import AsyncGenerator, Sequence
+import struct
+from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
 from atolld.config import Config
-from atolld.daemon.lock import find_holder
+from atolld.daemon.lock import end_process, find_holder
 from atolld.model.errors import HostError
 from atolld.model.routes import Routes
 from atolld.model.sandbox import SandboxId
@@ -37,8 +42,38 @@ from atolld.model.sandbox import SandboxId
 _log = structlog.get_logger(__name__)
 
 PATIENCE = 60.0
-"""Seconds a new server waits for the old one to let go."""
+"""Seconds a new server waits for the old one to let go, and an old one until the new one serves."""
 _MAX_SOCKETS = 16
+_LAST_SECONDS = 5.0
+"""For a new server that failed, until it is killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estate:
+    """What clients are connected to, whichever server is behind it."""
+
+    door: Sequence[socket.socket] = ()
+    """The listening sockets."""
+    tls: Sequence[int] = ()
+    """The handles of Caddy."""
+
+    def close(self) -> None:
+        for each in self.door:
+            each.close()
+        for descriptor in self.tls:
+            os.close(descriptor)
+
+
+class Elder(Protocol):
+    """An earlier server that still has streams."""
+
+    def keep_informed(self, routes: Routes) -> None:
+        """Tells it which sandboxes live, and of every one that ends."""
+        ...
+
+    async def wait_end(self) -> None:
+        """Until its last stream has ended."""
+        ...
 
 
 def socket_path(home: Path) -> Path:
@@ -54,30 +89,55 @@ class Successor:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self._process = _open_peer(writer.get_extra_info("socket"))
 
-    def give(self, door: Sequence[socket.socket], tls: Sequence[int]) -> None:
-        """From now on it owns this machine's sandboxes; what is given is closed here."""
-        line = json.dumps({"door": len(door), "tls": len(tls)}).encode() + b"\n"
+    async def give(self, estate: Estate, routes: Routes) -> bool:
+        """From now on it owns this machine's sandboxes; ``False`` when it does not come to serve them."""
+        descriptors = [*(each.fileno() for each in estate.door), *estate.tls]
+        line = json.dumps({"door": len(estate.door), "tls": len(estate.tls)}).encode() + b"\n"
         connection = self._writer.get_extra_info("socket")
-        with socket.socket(fileno=os.dup(connection.fileno())) as raw:
-            socket.send_fds(raw, [line], [*(each.fileno() for each in door), *tls])
-        for each in door:
-            each.close()
-        for descriptor in tls:
-            os.close(descriptor)
+        try:
+            with socket.socket(fileno=os.dup(connection.fileno())) as raw:
+                socket.send_fds(raw, [line], descriptors)
+            async with asyncio.timeout(PATIENCE):
+                return await self._hear(routes)
+        except OSError:  # a TimeoutError too
+            return False
 
     async def follow(self, routes: Routes) -> None:
         """Withdraws the routes of sandboxes that it says have ended. Returns when it has ended itself."""
-        while message := await _read(self._reader):
-            if "alive" in message:
-                ended = set(routes) - set(message["alive"])
-            else:
-                ended = {SandboxId(message["gone"])}
-            for sandbox_id in ended:
-                routes.withdraw(sandbox_id)
+        while await self._hear(routes):
+            pass
+
+    async def end(self) -> None:
+        """Returns when its process is gone."""
+        await asyncio.to_thread(end_process, self._process, _LAST_SECONDS)
 
     def close(self) -> None:
         self._writer.close()
+        os.close(self._process)
+
+    async def _hear(self, routes: Routes) -> bool:
+        message = await _read(self._reader)
+        if message is None:
+            return False
+        if "alive" in message:
+            withdraw_all_but(message["alive"], routes)
+        else:
+            routes.withdraw(SandboxId(message["gone"]))
+        return True
+
+
+def withdraw_all_but(alive: Collection[str], routes: Routes) -> None:
+    for sandbox_id in set(routes) - set(alive):
+        routes.withdraw(sandbox_id)
+
+
+def _open_peer(connection: socket.socket) -> int:
+    """The pidfd of the process at the other end. Raises ``OSError`` when it is gone."""
+    size = struct.calcsize("3i")
+    pid: int = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[0]
+    return os.pidfd_open(pid)
 
 
 class Succession:
@@ -95,8 +155,10 @@ class Succession:
         hello = await _read(reader)
         refusal = _refusal(hello, self._url, taken=self._asked.done())
         if refusal is None:
-            self._asked.set_result(Successor(reader, writer))
-            return
+            with contextlib.suppress(OSError):
+                self._asked.set_result(Successor(reader, writer))
+                return
+            refusal = "you are gone"
         writer.write(json.dumps({"error": refusal}).encode() + b"\n")
         writer.close()
 
@@ -147,11 +209,9 @@ class Predecessor:
     """The old server, as the new one sees it: what it gave, and its connection."""
 
     connection: socket.socket
-    door: Sequence[socket.socket]
-    tls: Sequence[int]
+    estate: Estate
 
     def keep_informed(self, routes: Routes) -> None:
-        """Tells it which sandboxes live, and of every one that ends."""
         self._tell({"alive": list(routes)})
         routes.watch(lambda sandbox_id: self._tell({"gone": sandbox_id}))
 
@@ -160,7 +220,6 @@ class Predecessor:
             self.connection.sendall(json.dumps(message).encode() + b"\n")
 
     async def wait_end(self) -> None:
-        """Until its last stream has ended."""
         self.connection.setblocking(False)
         with contextlib.suppress(OSError):
             await asyncio.get_running_loop().sock_recv(self.connection, 1)
@@ -194,4 +253,4 @@ def take_over(config: Config) -> Predecessor | None:
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
     _log.info("daemon.server.taken_over", predecessor=holder.pid)
-    return Predecessor(connection, door, tls)
+    return Predecessor(connection, Estate(door, tls))

@@ -90,6 +90,11 @@ class FrontDoor:
             listener.close()
         return passed
 
+    async def wait_woken(self) -> None:
+        """Returns when every wake that has begun is over."""
+        while self._waking:
+            await asyncio.wait(tuple(self._waking.values()))
+
     async def stop(self, grace: float, *, patience: float = 0.0) -> None:
         """No new connection from now on, and after ``patience`` seconds no new request; what is under way
         then gets ``grace`` seconds to end."""

@@ -124,10 +124,15 @@ class TlsFront:
         return None if self._process is None else self._process.pid
 
     async def open(self) -> None:
-        """Raises :class:`~atolld.model.errors.AtollError`; then nothing is left behind but files."""
+        """Raises :class:`~atolld.model.errors.AtollError`; then nothing is left behind but files, and a
+        predecessor's Caddy is its own again."""
+        adopted = self._process
         try:
             await self._open()
         except BaseException:
+            if adopted is not None and self._process is adopted:
+                adopted.leave()
+                self._process = None
             await self.close()
             raise
 

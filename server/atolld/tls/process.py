@@ -79,6 +79,11 @@ class CaddyProcess:
         self._ended.cancel()
         return [self._handle, self._lifeline]
 
+    def leave(self) -> None:
+        """To the other server that has it still."""
+        for descriptor in self.pass_on():
+            os.close(descriptor)
+
     def serves(self, config: Mapping[str, Any]) -> bool:
         """Whether it was started, or last loaded, with ``config``."""
         try:
@@ -169,6 +174,8 @@ class CaddyProcess:
             if grace > 0 and not self._ended.done():
                 signal.pidfd_send_signal(self._handle, signal.SIGTERM)
                 await asyncio.wait((self._ended,), timeout=grace)
+            # Its lifeline may be held by another server as well.
+            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
         except ProcessLookupError:
             pass
         finally:

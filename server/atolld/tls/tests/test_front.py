@@ -340,3 +340,36 @@ async def test_a_successor_with_other_settings_starts_a_caddy_of_its_own(
         assert b"Host:" in await House(successor, other, upstream).head_told(HEAD)
     finally:
         await successor.close()
+
+
+async def test_a_successor_that_cannot_open_leaves_caddy_to_its_predecessor(
+    settings: Config, upstream: Upstream
+) -> None:
+    front = TlsFront(settings, {})
+    await front.open()
+    caddy_pid = front.pid
+    kept = await front.pass_on()
+    missing = replace(settings, tls=replace(settings.tls, certificate=Path("/no"), key=Path("/no")))
+    with pytest.raises(HostError, match="/no is missing"):
+        await open_front(missing, {}, [os.dup(descriptor) for descriptor in kept])
+    again = await open_front(settings, {}, kept)
+    assert again is not None
+    try:
+        assert again.pid == caddy_pid
+        assert b"Host:" in await House(again, settings, upstream).head_told(HEAD)
+    finally:
+        await again.close()
+
+
+async def test_a_caddy_that_two_servers_hold_is_stopped_by_one(settings: Config, upstream: Upstream) -> None:
+    front = TlsFront(settings, {})
+    await front.open()
+    kept = await front.pass_on()
+    off = replace(settings, tls=replace(settings.tls, wanted=False))
+    await asyncio.wait_for(open_front(off, {}, [os.dup(descriptor) for descriptor in kept]), 5)
+    again = await open_front(settings, {}, kept)
+    assert again is not None
+    try:
+        assert b"Host:" in await House(again, settings, upstream).head_told(HEAD)
+    finally:
+        await again.close()
