@@ -321,7 +321,7 @@ def _read_until(reader: object, line: bytes) -> None:
         assert got, "the stream ended"
 
 
-@pytest.mark.timeout(60 + SILENT_SECONDS)
+@pytest.mark.timeout(300 + SILENT_SECONDS)
 def test_streams_may_be_silent_for_long(guest: Guest) -> None:
     """Events and a tunnel, in plain HTTP and through https, to both kinds of ports."""
     with contextlib.ExitStack() as stack:
@@ -357,7 +357,7 @@ def _silent(
 
 
 @pytest.mark.parametrize("port", [OPEN, INSIDE], ids=["public", "loopback"])
-@pytest.mark.timeout(60 + SLOW_SECONDS)
+@pytest.mark.timeout(300 + SLOW_SECONDS)
 def test_a_slow_reader_costs_the_server_no_memory(guest: Guest, port: int) -> None:
     """1 MB/s of 1 GiB, for a while: what the service could send in that time is many times as much."""
     connection, host = guest.connect("http", port)
