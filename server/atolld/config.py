@@ -59,9 +59,12 @@ class Config:
     """Private destinations that sandboxes may reach, ``address[/prefix][:port]`` or host names, by comma;
     ``None``: the host's resolvers and the package indexes the host is set up for. ``ATOLL_ALLOW_EGRESS``."""
     pool_size: int = 1
-    """Restored sandboxes that wait, per template; ``ATOLL_POOL``."""
+    """Restored sandboxes that wait, per template, at least; 0: none ever. ``ATOLL_POOL``."""
     blank_size: int = 2
-    """Created sandboxes that wait for a snapshot, per template; ``ATOLL_BLANKS``."""
+    """Created sandboxes that wait for a snapshot, per template, at least; 0: none. ``ATOLL_BLANKS``."""
+    pool_memory_mib: int | None = None
+    """Memory that all of these may take, more of them where more are asked for; ``None``: a sixteenth of the
+    machine's. ``ATOLL_POOL_MEMORY``."""
     resident_memory_mib: int | None = None
     """Memory that paused sandboxes may stay in, so that they come back at once; ``None``: a quarter of the
     machine's. ``ATOLL_RESIDENT_MEMORY``."""
@@ -98,6 +101,9 @@ def read_config(environ: Mapping[str, str]) -> Config:
         allow_egress=None if egress is None else tuple(x.strip() for x in egress.split(",") if x.strip()),
         pool_size=_number(environ, "ATOLL_POOL", default.pool_size, 0, 1000),
         blank_size=_number(environ, "ATOLL_BLANKS", default.blank_size, 0, 1000),
+        pool_memory_mib=_number(environ, "ATOLL_POOL_MEMORY", -1, 0, 10**9)
+        if environ.get("ATOLL_POOL_MEMORY")
+        else None,
         resident_memory_mib=_number(environ, "ATOLL_RESIDENT_MEMORY", -1, 0, 10**9)
         if environ.get("ATOLL_RESIDENT_MEMORY")
         else None,

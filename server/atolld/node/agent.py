@@ -88,6 +88,7 @@ class Node:
             watches=self._watches,
             refill_wanted=refill_wanted,
             blank_size=config.blank_size,
+            memory_mib=config.pool_memory_mib,
         )
 
     async def open(self) -> None:

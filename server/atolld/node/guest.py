@@ -147,12 +147,16 @@ class GuestClient:
             ) from None
 
     async def init(
-        self, address: str, body: Mapping[str, object], connection: GuestConnection | None = None
+        self,
+        address: str,
+        body: Mapping[str, object],
+        connection: GuestConnection | None = None,
+        patience: float = CALL_TIMEOUT,
     ) -> None:
-        """``POST /init``, signed. A kept ``connection`` is tried first."""
+        """``POST /init``, signed. A kept ``connection`` is tried first; answered within ``patience`` s."""
         payload = json.dumps(body, separators=(",", ":")).encode()
         request = _Request("POST", "/init", {"Content-Type": "application/json"}, payload, signed=True)
-        await self._expect(address, request, connection)
+        await self._expect(address, request, connection, patience)
 
     async def write_file(
         self, address: str, path: str, content: bytes, connection: GuestConnection | None = None
@@ -210,11 +214,17 @@ class GuestClient:
             raise
         return connection
 
-    async def _expect(self, address: str, request: _Request, connection: GuestConnection | None) -> bytes:
+    async def _expect(
+        self,
+        address: str,
+        request: _Request,
+        connection: GuestConnection | None,
+        patience: float = CALL_TIMEOUT,
+    ) -> bytes:
         """The answer's body. Raises :class:`GuestUnresponsive` unless it is one of success."""
         what = f"{request.method} {request.target}"
         try:
-            async with asyncio.timeout(CALL_TIMEOUT):
+            async with asyncio.timeout(patience):
                 status, answer = await self._call(address, request, connection)
         except (OSError, EOFError, TimeoutError, httptools.HttpParserError) as error:
             why = str(error) or type(error).__name__

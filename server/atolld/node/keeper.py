@@ -1,21 +1,25 @@
 """Keeps the pool: warm sandboxes, restored and frozen, and blanks; as many as `pool` plans.
 
-A claim takes one out and thaws it; the pool refills in the background, one run at a time.
+A claim takes one out and thaws it. The pool refills in the background, one run at a time, when nobody has
+come for a moment: whoever just got a sandbox has the machine for the first command.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from atolld.model.errors import AtollError
 from atolld.model.sandbox import Resources
 from atolld.model.template import Build
 from atolld.node.blanks import Blanks
 from atolld.node.launcher import Launcher
+from atolld.node.memory import memory_of, read_memory_mib, reserve_mib
 from atolld.node.placement import Placement
-from atolld.node.pool import Kind, plan_pool
+from atolld.node.pool import Demand, Kind, Stock, plan_pool, plan_stock
 from atolld.node.runs import Run, Stopwatch
 from atolld.node.runtime.protocol import Runtime
 from atolld.node.starting import StartSpec
@@ -25,6 +29,21 @@ from atolld.node.watches import Watches
 _log = logging.getLogger(__name__)
 _RETRY = 30.0
 """Seconds until a template that could not be made warm is tried again."""
+_RESPITE, _LONGEST_RESPITE = 0.3, 3.0
+"""Seconds that nobody must have come for, and that a refill waits for that at most."""
+_BETWEEN_PLANS = 30.0
+"""Seconds between two looks at what waits, when nothing happens: some is not worth its memory by now."""
+OLDEST = 3600.0
+"""Seconds that one waits at most."""
+_CLAIM_PATIENCE = 2.0
+"""Seconds a warm one may take to become a sandbox before the next is tried: it is milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    kind: Kind
+    run: Run
+    since: float
 
 
 class PoolKeeper:
@@ -39,29 +58,34 @@ class PoolKeeper:
         watches: Watches,
         refill_wanted: asyncio.Event,
         blank_size: int,
+        memory_mib: int | None,
     ) -> None:
+        """``blank_size``: how many blanks of each root wait at least; ``memory_mib``: what all that waits may
+        take, ``None``: a sixteenth of the machine's."""
         self._runtime = runtime
         self._launcher = launcher
         self._placement = placement
         self._blanks = blanks
         self._blank_size = blank_size
+        self._memory_mib = memory_mib
         self._unwinding = unwinding
         self._watches = watches
-        self._waiting: list[tuple[Kind, Run]] = []
-        self._targets: dict[Kind, tuple[Build, int]] = {}
+        self._waiting: list[_Waiting] = []
+        self._least: dict[Kind, tuple[Build, int]] = {}
+        self._demands: dict[Kind, Demand] = {}
         self._blocked: set[Kind] = set()
         self._refill_wanted = refill_wanted
+        self._last_claim = 0.0
 
     def aim(self, builds: Iterable[tuple[Build, Resources, int]]) -> None:
-        """How many of each build wait from now on; the pool gets there in the background."""
-        self._targets = {
+        """How many of each build wait at least from now on, none at all where that is 0; the pool gets there
+        in the background, and beyond it where more are asked for."""
+        self._least = {
             Kind(build.manifest.build_id, resources): (build, count) for build, resources, count in builds
         }
+        self._demands = {kind: self._demands.get(kind, Demand()) for kind in self._least}
         self._blanks.aim(
-            {
-                (build.root_path, kind.resources): self._blank_size
-                for kind, (build, _) in self._targets.items()
-            }
+            {(build.root_path, kind.resources): self._blank_size for kind, (build, _) in self._least.items()}
         )
         self._blocked.clear()
         self._refill_wanted.set()
@@ -69,6 +93,9 @@ class PoolKeeper:
     async def claim(self, spec: StartSpec) -> Run | None:
         """A warm run that became this sandbox; ``None`` when none waits that is alive."""
         kind = Kind(spec.build.manifest.build_id, spec.resources)
+        self._last_claim = time.monotonic()
+        if kind in self._demands:
+            self._demands[kind].arrive(self._last_claim)
         while (run := self._take(kind)) is not None:
             self._refill_wanted.set()
             watch = Stopwatch()
@@ -76,7 +103,7 @@ class PoolKeeper:
             try:
                 await self._thaw(run)
                 watch.mark("thaw")
-                await self._placement.hand_over(run, spec)
+                await self._placement.hand_over(run, spec, _CLAIM_PATIENCE)
             except AtollError as error:
                 _log.warning("a warm sandbox was no good, the next is tried: %s", error)
                 continue
@@ -86,7 +113,7 @@ class PoolKeeper:
 
     def take_all(self) -> list[Run]:
         """What waits, blanks too; the caller's from now on."""
-        runs = [run for _, run in self._waiting]
+        runs = [waiting.run for waiting in self._waiting]
         self._waiting.clear()
         return [*runs, *self._blanks.take_all()]
 
@@ -96,18 +123,42 @@ class PoolKeeper:
 
     async def refill_forever(self) -> None:
         while True:
-            await self._refill_wanted.wait()
+            try:
+                async with asyncio.timeout(_BETWEEN_PLANS):
+                    await self._refill_wanted.wait()
+            except TimeoutError:
+                pass
             self._refill_wanted.clear()
             try:
                 await self._refill()
             except Exception:
                 _log.exception("the pool could not be refilled; the next start tries again")
 
+    # -- what waits ----------------------------------------------------------------------------------------
+
     def _take(self, kind: Kind) -> Run | None:
-        for entry in self._waiting:
-            if entry[0] == kind:
-                return self._take_out(entry)
+        """The one that has waited least: its pages are the likeliest to be in the processor's caches."""
+        for waiting in reversed(self._waiting):
+            if waiting.kind == kind:
+                return self._take_out(waiting)
         return None
+
+    def _take_out(self, waiting: _Waiting) -> Run:
+        self._waiting.remove(waiting)
+        self._watches.drop(waiting.run)
+        return waiting.run
+
+    def _enter(self, kind: Kind, run: Run) -> None:
+        waiting = _Waiting(kind, run, time.monotonic())
+        self._waiting.append(waiting)
+
+        async def ended(_: str) -> None:
+            """It makes room for another."""
+            if waiting in self._waiting:
+                await self._unwinding.remove(self._take_out(waiting))
+                self._refill_wanted.set()
+
+        self._watches.watch(run, ended)
 
     async def _thaw(self, run: Run) -> None:
         try:
@@ -116,24 +167,61 @@ class PoolKeeper:
             await self._unwinding.remove(run)
             raise
 
+    # -- refilling -----------------------------------------------------------------------------------------
+
     async def _refill(self) -> None:
         """Makes and drops runs until the plan is empty; plans anew after each, for claims come in between."""
+        await self._drop_old()
         while True:
-            targets = {kind: count for kind, (_, count) in self._targets.items()}
-            plan = plan_pool(targets, [kind for kind, _ in self._waiting], self._blocked)
+            await self._wait_calm()
+            targets = self._plan()
+            plan = plan_pool(
+                {kind: targets.get(kind, 0) for kind in self._least},
+                [waiting.kind for waiting in self._waiting],
+                self._blocked,
+            )
             for kind in plan.drop:
                 run = self._take(kind)
                 if run is not None:
                     await self._unwinding.remove(run)
             if plan.make:
                 await self._make_warm(plan.make[0])
-            elif not await self._make_blank():
+            elif not await self._make_blank(targets):
                 return
 
-    async def _make_blank(self) -> bool:
+    async def _wait_calm(self) -> None:
+        until = time.monotonic() + _LONGEST_RESPITE
+        while (now := time.monotonic()) < min(until, self._last_claim + _RESPITE):  # noqa: ASYNC110
+            await asyncio.sleep(min(until, self._last_claim + _RESPITE) - now)
+
+    async def _drop_old(self) -> None:
+        for waiting in [w for w in self._waiting if time.monotonic() - w.since >= OLDEST]:
+            if waiting in self._waiting:
+                await self._unwinding.remove(self._take_out(waiting))
+
+    def _plan(self) -> dict[Kind, int]:
+        now = time.monotonic()
+        kinds = [waiting.kind for waiting in self._waiting]
+        warm = {
+            kind: Stock(
+                self._demands[kind].reached(now),
+                memory_of(build),
+                at_least=least,
+                waiting=kinds.count(kind),
+            )
+            for kind, (build, least) in self._least.items()
+            if least > 0
+        }
+        stocks = {**warm, **self._blanks.stocks(now)}
+        total, available = read_memory_mib("MemTotal"), read_memory_mib("MemAvailable")
+        budget = total // 16 if self._memory_mib is None else self._memory_mib
+        taken = sum(stock.memory_mib * stock.waiting for stock in stocks.values())
+        return plan_stock(stocks, min(budget, taken + available - 2 * reserve_mib(total)))
+
+    async def _make_blank(self, targets: dict[Kind, int]) -> bool:
         """Whether one was made: there may be more to make."""
         try:
-            made, dropped = await self._blanks.refill()
+            made, dropped = await self._blanks.refill(targets)
         except AtollError as error:
             _log.warning("no blank can be kept ahead: %s", error)
             asyncio.get_running_loop().call_later(_RETRY, self._refill_wanted.set)
@@ -143,7 +231,8 @@ class PoolKeeper:
         return made
 
     async def _make_warm(self, kind: Kind) -> None:
-        build, _ = self._targets[kind]
+        build, _ = self._least[kind]
+        began = time.monotonic()
         try:
             run = await self._placement.restore(build, kind.resources, may_fill=False)
             await self._make_ready(run)
@@ -152,24 +241,9 @@ class PoolKeeper:
             self._blocked.add(kind)
             asyncio.get_running_loop().call_later(_RETRY, self._unblock, kind)
             return
+        if kind in self._demands:
+            self._demands[kind].note_refill(time.monotonic() - began)
         self._enter(kind, run)
-
-    def _enter(self, kind: Kind, run: Run) -> None:
-        entry = (kind, run)
-        self._waiting.append(entry)
-
-        async def ended(_: str) -> None:
-            """It makes room for another."""
-            if entry in self._waiting:
-                await self._unwinding.remove(self._take_out(entry))
-                self._refill_wanted.set()
-
-        self._watches.watch(run, ended)
-
-    def _take_out(self, entry: tuple[Kind, Run]) -> Run:
-        self._waiting.remove(entry)
-        self._watches.drop(entry[1])
-        return entry[1]
 
     async def _make_ready(self, run: Run) -> None:
         try:

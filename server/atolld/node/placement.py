@@ -13,7 +13,7 @@ from atolld.model.errors import GuestUnresponsive, HostError
 from atolld.model.sandbox import Resources
 from atolld.model.template import Build
 from atolld.node.blanks import Blanks
-from atolld.node.guest import GuestClient, init_body
+from atolld.node.guest import CALL_TIMEOUT, GuestClient, init_body
 from atolld.node.launcher import Launcher
 from atolld.node.memory import check_fits, memory_of, read_memory_mib, reserve_mib
 from atolld.node.resting import Resting
@@ -79,8 +79,8 @@ class Placement:
             _log.warning("a restored sandbox did not answer, it is restored once more: %s", error)
             return await self._unwinding.launch(self._launcher.restore(build, resources))
 
-    async def hand_over(self, run: Run, spec: StartSpec) -> None:
-        """Makes the run this sandbox. Removes it when that fails."""
+    async def hand_over(self, run: Run, spec: StartSpec, patience: float = CALL_TIMEOUT) -> None:
+        """Makes the run this sandbox. Removes it when that fails, or takes longer than ``patience``."""
         watch = Stopwatch()
         try:
             run.sandbox_id = spec.identity.sandbox_id
@@ -90,7 +90,7 @@ class Placement:
             run.write_record()
             manifest = spec.build.manifest
             body = init_body(spec.identity, manifest.default_user, manifest.workdir)
-            await self._guest.init(run.slot.address, body, run.connection)
+            await self._guest.init(run.slot.address, body, run.connection, patience)
             run.drop_connection()
         except BaseException:
             await self._unwinding.remove(run)
