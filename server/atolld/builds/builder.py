@@ -64,7 +64,7 @@ class Builder:
             for manifest in self._builds(template)
             if manifest.root == root.file
             and manifest.root_image == root.path.name
-            and manifest.runsc_sha256.startswith(runsc)
+            and manifest.runsc_sha256.startswith(runsc.rpartition("-")[2])  # its level comes before
             and self._described(manifest) == self._wanted(template)
         ]
         return max(fitting, key=lambda manifest: manifest.created_at, default=None)
