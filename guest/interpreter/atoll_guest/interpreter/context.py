@@ -226,7 +226,7 @@ class Context:
         is_new = current != self._seen_id
         self._seen_id = current
         new_globals: Mapping[str, str] | None = None
-        if is_new or not self._has_globals:
+        if is_new or not (self._has_globals or call.is_rehearsal):
             new_globals = await self._sandbox.global_environment(call.access_token)
             self._has_globals = new_globals is not None
             self._base_environment = {**self._base_environment, **(new_globals or {})}

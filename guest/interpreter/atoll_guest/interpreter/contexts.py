@@ -9,13 +9,16 @@ from . import kernelspecs, memory
 from .context import Context, ContextInfo
 from .execution import run_silently
 from .identity import Sandbox
-from .kernel import KernelError
+from .kernel import KernelDied, KernelError
 from .kernelspecs import NoKernel
 from .limits import Limits
 from .processes import Children
 
 MIN_FREE_MIB = 48
 """A new kernel needs about this much; with less it would end another process at the memory limit."""
+
+_REHEARSAL = ("1 + 1", "print(1)", "raise ZeroDivisionError", "{'a': [1, None]}")
+_ROUNDS = 3
 
 
 class ContextNotFound(LookupError):
@@ -51,11 +54,23 @@ class Contexts:
         sandboxes never need its memory. Raises ContextFailed.
         """
         context = await self.default("python", preload=self._preload)
-        kernel = await context.start()
-        await run_silently(kernel, "None", {"atoll": {"freeze": True}})
+        await self.warm_up()
+        await run_silently(await context.start(), "None", {"atoll": {"freeze": True}})
         with contextlib.suppress(ContextFailed):  # where Node.js is installed
             self._defaults["javascript"] = asyncio.create_task(self.create("javascript", None, start=False))
             await self._defaults["javascript"]
+
+    async def warm_up(self, cell: str = "") -> None:
+        """Rehearse executions in the default Python context, so that the first client's finds all loaded and
+        touched; before that run `cell`, whose variables stay. Raises ContextFailed, CellFailed.
+        """
+        context = await self.default("python")
+        if cell:
+            await context.run_cell(cell)
+        try:
+            await context.warm_up(_REHEARSAL * _ROUNDS)
+        except (KernelError, KernelDied) as error:
+            raise ContextFailed(str(error)) from error
 
     async def close(self) -> None:
         await asyncio.gather(*(self.remove(context_id) for context_id in list(self._contexts)))

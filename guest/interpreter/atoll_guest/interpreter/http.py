@@ -18,6 +18,8 @@ _log = logging.getLogger(__name__)
 
 MAX_HEADER_BYTES = 64 * 1024
 MAX_PIPELINED = 16
+_PIECE_BYTES = 64 * 1024
+_PATIENCE_SECONDS = 0.005
 
 
 @dataclass(slots=True)
@@ -31,7 +33,11 @@ class Request:
 
 
 class Reply:
-    """The answer to one request: either `respond` once, or `begin`, `write`…, `end`."""
+    """The answer to one request: either `respond` once, or `begin`, `write`…, `end`.
+
+    What is written in one turn of the event loop goes out as one piece: each costs a system call here and a
+    wake-up at every station on its way. Only `patient` pieces wait longer, and not long.
+    """
 
     def __init__(self, connection: "_Connection", keep_alive: bool, extra_headers: bytes) -> None:
         self._connection = connection
@@ -39,6 +45,9 @@ class Reply:
         self.keep_alive = keep_alive
         self.begun = False
         self.ended = False
+        self._pending = bytearray()
+        self._flushing: asyncio.Handle | None = None
+        self._is_patient = False
 
     async def respond(self, status: int, body: bytes, content_type: str) -> None:
         """A whole answer."""
@@ -46,18 +55,52 @@ class Reply:
         self.begun = self.ended = True
         await self._connection.send(head + body)
 
-    async def begin(self, status: int, content_type: str) -> None:
-        """Head of an answer whose body follows in chunks; it goes out at once."""
+    def begin(self, status: int, content_type: str) -> None:
+        """Head of an answer whose body follows in chunks."""
         self.begun = True
-        await self._connection.send(self._head(status, content_type) + b"Transfer-Encoding: chunked\r\n\r\n")
+        self._pending += self._head(status, content_type) + b"Transfer-Encoding: chunked\r\n\r\n"
+        self._flush_soon(is_patient=True)
 
-    async def write(self, chunk: bytes) -> None:
-        """One non-empty piece of the body; waits while the client does not read."""
-        await self._connection.send(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+    async def write(self, chunk: bytes, *, is_patient: bool = False) -> None:
+        """One non-empty piece of the body; waits while the client does not read.
+
+        A patient one may travel with what comes next.
+        """
+        self._pending += b"%x\r\n%b\r\n" % (len(chunk), chunk)
+        if len(self._pending) < _PIECE_BYTES:
+            self._flush_soon(is_patient)
+        await self._drain()
 
     async def end(self) -> None:
         self.ended = True
-        await self._connection.send(b"0\r\n\r\n")
+        self._pending += b"0\r\n\r\n"
+        self.flush()
+        await self._connection.drain()
+
+    async def _drain(self) -> None:
+        if len(self._pending) >= _PIECE_BYTES:
+            self.flush()
+        await self._connection.drain()
+
+    def _flush_soon(self, is_patient: bool) -> None:
+        if self._flushing is not None:
+            if is_patient or not self._is_patient:
+                return
+            self._flushing.cancel()
+        loop = asyncio.get_running_loop()
+        self._is_patient = is_patient
+        self._flushing = (
+            loop.call_later(_PATIENCE_SECONDS, self.flush) if is_patient else loop.call_soon(self.flush)
+        )
+
+    def flush(self) -> None:
+        """Hand what is pending to the transport."""
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+        if self._pending:
+            self._connection.write(bytes(self._pending))
+            self._pending.clear()
 
     def _head(self, status: int, content_type: str) -> bytes:
         connection = "keep-alive" if self.keep_alive else "close"
@@ -185,10 +228,17 @@ class _Connection(asyncio.Protocol):
 
     async def send(self, data: bytes) -> None:
         """Waits for a slow client; a lost connection cancels the caller, so nothing is raised for it here."""
+        self.write(data)
+        await self.drain()
+
+    def write(self, data: bytes) -> None:
         if self._transport is not None:
             self._transport.write(data)
-            if not self._writable.is_set():
-                await self._writable.wait()
+
+    async def drain(self) -> None:
+        """Wait while the client does not read."""
+        if not self._writable.is_set():
+            await self._writable.wait()
 
     async def _serve(self) -> None:
         try:
@@ -197,6 +247,7 @@ class _Connection(asyncio.Protocol):
                 reply = Reply(self, keep_alive, self._settings.extra_headers)
                 await self._answer(request, reply)
                 if not reply.keep_alive or not reply.ended:
+                    reply.flush()
                     self._close()
         finally:
             self._task = None

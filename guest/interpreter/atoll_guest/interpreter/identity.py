@@ -7,6 +7,7 @@ in a new sandbox.
 
 import asyncio
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -16,17 +17,24 @@ ENVD_ADDRESS = ("127.0.0.1", 49983)
 _ENVD_SECONDS = 2.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sandbox:
     """Where identity and environment come from."""
 
     id_file: Path = ID_FILE
     envd: tuple[str, int] = ENVD_ADDRESS
+    _seen: tuple[object, str] | None = None
 
     def current_id(self) -> str:
-        """The sandbox's id; "" outside of a sandbox."""
+        """The sandbox's id; "" outside of a sandbox. The file is read again when it is another: this is asked
+        before each execution.
+        """
         try:
-            return self.id_file.read_text().strip()
+            now = os.stat(self.id_file)
+            state = (now.st_ino, now.st_mtime_ns, now.st_ctime_ns, now.st_size)
+            if self._seen is None or self._seen[0] != state:
+                self._seen = (state, self.id_file.read_text().strip())
+            return self._seen[1]
         except OSError:
             return ""
 

@@ -7,6 +7,7 @@ a kernel that wants a message for it. One reader task each; nothing polls. Only 
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import secrets
@@ -69,7 +70,7 @@ class Running:
     """A request under way: `next` yields what belongs to it until the reply and the idle status both came."""
 
     def __init__(self, kernel: "Kernel") -> None:
-        self.message_id = uuid.uuid4().hex
+        self.message_id = kernel.next_message_id()
         self.accepted = False
         """The kernel has taken the code up, so an interrupt will reach it."""
         self.finished = False
@@ -133,6 +134,7 @@ class Kernel:
         self._connection = connection
         self._key = str(connection["key"]).encode()
         self._session = uuid.uuid4().hex
+        self._message_numbers = itertools.count()
         self._running: Running | None = None
         self._channels: list[Channel] = []
         self._readers: list[asyncio.Task[None]] = []
@@ -167,6 +169,10 @@ class Kernel:
         except ChannelClosed:
             raise await self.death() from None
         return running
+
+    def next_message_id(self) -> str:
+        """Of no other request to this kernel."""
+        return f"{self._session}-{next(self._message_numbers)}"
 
     def forget(self, running: Running) -> None:
         if self._running is running:

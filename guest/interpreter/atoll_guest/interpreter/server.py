@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any, cast
 
 from . import languages, messages
-from .context import Context
+from .context import CellFailed, Context
 from .contexts import ContextFailed, ContextNotFound, Contexts
 from .execution import Call
 from .http import Reply, Request
@@ -58,12 +58,16 @@ class Server:
                 await _answer(reply, [asdict(info) for info in self._contexts.list()])
             case ("POST", ["contexts"]):
                 await self._create(request, reply)
+            case ("POST", ["warm-up"]):
+                await self._warm_up(request, reply)
             case ("POST", ["contexts", context_id, "restart"]):
                 await self._change(reply, context_id, self._contexts.restart, "restart")
             case ("DELETE", ["contexts", context_id]):
                 await self._change(reply, context_id, self._contexts.remove, "remove")
-            case (_, ["health"] | ["execute"] | ["contexts"] | ["contexts", _] | ["contexts", _, "restart"]):
-                raise Refusal(405, f"Method {request.method} is not allowed for {request.path}")
+            case (_, ["health" | "execute" | "warm-up" | "contexts"]):
+                raise _wrong_method(request)
+            case (_, ["contexts", _] | ["contexts", _, "restart"]):
+                raise _wrong_method(request)
             case _:
                 raise Refusal(404, f"No such route: {request.method} {request.path}")
 
@@ -89,13 +93,22 @@ class Server:
             raise Refusal(500, f"Failed to {verb} context {context_id}: {error}") from error
         await _answer(reply, None)
 
+    async def _warm_up(self, request: Request, reply: Reply) -> None:
+        """For the host, in a restored sandbox that nobody has yet; `code`: a cell of the template."""
+        body = _parse_object(request.body or b"{}")
+        try:
+            await self._contexts.warm_up(_optional_text(body, "code") or "")
+        except (ContextFailed, CellFailed) as error:
+            raise Refusal(500, f"Failed to warm up: {error}") from error
+        await _answer(reply, None)
+
     # --- execute
 
     async def _execute(self, request: Request, reply: Reply) -> None:
         body = _parse_object(request.body)
         call = parse_call(body, request.headers)
         context = await self._choose(_optional_text(body, "context_id"), _optional_text(body, "language"))
-        await reply.begin(200, "application/x-ndjson")
+        reply.begin(200, "application/x-ndjson")
         with _Keepalive(reply, self._limits.output_rate) as keepalive:
             await context.execute(call, keepalive.emit)
         await reply.end()
@@ -111,6 +124,10 @@ class Server:
             raise Refusal(404, f"Context {context_id} not found") from None
         except ContextFailed as error:
             raise Refusal(500, f"Failed to create context: {error}") from error
+
+
+def _wrong_method(request: Request) -> Refusal:
+    return Refusal(405, f"Method {request.method} is not allowed for {request.path}")
 
 
 class _Keepalive:
@@ -137,7 +154,8 @@ class _Keepalive:
     async def emit(self, event: messages.Event) -> None:
         self._last = self._loop.time()
         for admitted in self._guard.admit(event, self._last):
-            await self._reply.write(messages.encode_line(admitted))
+            is_patient = admitted["type"] == "number_of_executions"
+            await self._reply.write(messages.encode_line(admitted), is_patient=is_patient)
 
     def _check(self) -> None:
         due = self._last + KEEPALIVE_SECONDS

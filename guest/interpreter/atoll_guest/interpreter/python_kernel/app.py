@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import zmq
+from ipykernel import kernelapp
 from ipykernel.kernelapp import IPKernelApp
 from traitlets.config import Config
 
 from . import formatters, images, warm
 from .kernel import SandboxKernel
-from .streams import install_interval
+from .streams import OutputThread
 
 _SEND_HIGH_WATER = 8
 """Output messages that wait for a slow reader before the code that prints waits, too."""
@@ -63,10 +64,10 @@ class SandboxKernelApp(IPKernelApp):
     def init_iopub(self, context: Any) -> None:
         """Output that finds its reader slow waits instead of being dropped."""
         context.setsockopt(zmq.SNDHWM, _SEND_HIGH_WATER)
+        kernelapp.IOPubThread = OutputThread  # pyright: ignore[reportPrivateImportUsage]
         super().init_iopub(context)
         thread: Any = self.iopub_thread
         thread.socket.setsockopt(zmq.XPUB_NODROP, 1)
-        install_interval(thread)
 
     def log_connection_info(self) -> None:
         """Not printed: it would be the first output of the kernel."""

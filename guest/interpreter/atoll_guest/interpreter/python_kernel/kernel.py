@@ -3,13 +3,17 @@
 env      {name: value}  set for this execution, taken back after it, also after an error
 globals  {name: value}  set for good
 reseed   bool           this process may be a clone: draw fresh random state
-freeze   bool           after this execution, collect garbage and keep what is left out of later collections
+rewind   bool           forget what uncounted executions left in `_`, `Out` and `sys.last_…`
+freeze   bool           after this execution, collect garbage, give free memory back, and keep what is left
+                        out of later collections
 """
 
 import asyncio
+import ctypes
 import gc
 import os
 import signal
+import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -56,9 +60,18 @@ class SandboxKernel(IPythonKernel):
         finally:
             drain(self.iopub_thread)
             collect_pipes(self.iopub_thread)
+            if order.get("rewind"):
+                self._rewind()
             if order.get("freeze"):
-                gc.collect()
-                gc.freeze()
+                _freeze()
+
+    def _rewind(self) -> None:
+        shell: Any = self.shell
+        shell.displayhook.flush()
+        shell.history_manager.reset(new_session=False)
+        for name in ("last_exc", "last_type", "last_value", "last_traceback"):
+            if hasattr(sys, name):
+                delattr(sys, name)
 
     def _wake_on_signals(self) -> None:
         """Let a signal wake the event loop: ipykernel's interrupt of `await …` adds a callback from its
@@ -68,6 +81,12 @@ class SandboxKernel(IPythonKernel):
         if not self._wakes_on_signals:
             asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, _ignore)
             self._wakes_on_signals = True
+
+
+def _freeze() -> None:
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    gc.freeze()
 
 
 def _ignore() -> None:

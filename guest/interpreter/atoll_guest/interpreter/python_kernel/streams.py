@@ -32,11 +32,48 @@ _CHILD_MS = 20
 _NONE, _SOON, _NOW = 0, 1, 2
 
 
-def install_interval(thread: IOPubThread) -> None:
-    """The output thread's periodic clean-up is done by `collect_pipes` instead: an idle kernel must not
-    wake up.
+class OutputThread(IOPubThread):
+    """One wake-up serves all that is to be done by then; messages that something follows at once need none.
+
+    The periodic clean-up is done by `collect_pipes`: an idle kernel must not wake up.
     """
-    thread._event_pipe_gc_seconds = _NEVER_SECONDS
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._is_woken = False
+        super().__init__(*args, **kwargs)
+        self._event_pipe_gc_seconds = _NEVER_SECONDS
+
+    def schedule(self, f: Any) -> None:
+        if not self.thread.is_alive():
+            f()
+            return
+        self._events.append(f)
+        if self._is_woken:
+            return
+        self._is_woken = True
+        try:
+            self._event_pipe.send(b"")
+        except BaseException:  # an interrupt: the next one wakes it
+            self._is_woken = False
+            raise
+
+    def _handle_event(self, msg: Any) -> None:
+        self._is_woken = False
+        super()._handle_event(msg)
+
+    def send_multipart(self, *args: Any, **kwargs: Any) -> None:
+        if self.thread.is_alive() and _is_patient(args[0]):
+            self._events.append(lambda: self._really_send(*args, **kwargs))
+        else:
+            super().send_multipart(*args, **kwargs)
+
+
+def _is_patient(frames: Any) -> bool:
+    """`busy` is followed by the execution's input, a result by the end of the execution."""
+    topic, content = bytes(frames[0]), frames[-1]
+    if topic.endswith(b"execute_result"):
+        return True
+    return topic.endswith(b"status") and isinstance(content, bytes) and b'"busy"' in content
 
 
 def collect_pipes(thread: Any) -> None:

@@ -54,6 +54,7 @@ def test_a_clone_gets_its_own_environment_and_random_numbers(envd: type[Envd], t
         ATOLL_INTERPRETER_CWD=str(tmp_path),
     )
     try:
+        envd.asked = 0
         assert say(client, "os.environ['GLOBAL']") == "one"
         assert say(client, "os.environ['GLOBAL']", GLOBAL="mine") == "mine"
         assert say(client, "os.environ['GLOBAL']") == "one"

@@ -27,12 +27,12 @@ class App:
             case "/fail":
                 raise RuntimeError("boom")
             case "/stream":
-                await reply.begin(200, "")
+                reply.begin(200, "")
                 for part in (b"a", b"bc"):
                     await reply.write(part)
                 await reply.end()
             case "/flood":
-                await reply.begin(200, "")
+                reply.begin(200, "")
                 while True:
                     await reply.write(b"x" * 65536)
                     self.written += 65536

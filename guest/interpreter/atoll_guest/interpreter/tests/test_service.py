@@ -321,7 +321,7 @@ def test_a_client_that_leaves_at_once_interrupts_as_well(service: Client, contex
 
 @pytest.mark.slow
 def test_a_kernel_that_ignores_an_interrupt_is_replaced_and_says_so(service: Client, context: str) -> None:
-    code = "import time\nprint('up')\nwhile True:\n  try: time.sleep(60)\n  except KeyboardInterrupt: pass"
+    code = "import time\nwhile True:\n  try: print('up'); time.sleep(60)\n  except KeyboardInterrupt: pass"
     connection = service.open_execute(code, context_id=context)
     response = connection.getresponse()
     while b"up" not in response.readline():
