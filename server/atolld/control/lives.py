@@ -114,7 +114,9 @@ class Lives:
         with self.moving(record.sandbox_id):
             try:
                 started = await self._node.start(spec)
-                return await self._mark_running(record, started.address, timeout), started.timings_ms
+                began = self._clock.ticks()
+                running = await self._mark_running(record, started.address, timeout)
+                return running, {**started.timings_ms, "running": (self._clock.ticks() - began) * 1000}
             except BaseException as error:
                 ending = self.background(self.end(record, EndReason.START_FAILED, str(error) or repr(error)))
                 if not isinstance(error, Exception):

@@ -115,21 +115,22 @@ class Sandboxes:
         check_timeout(wanted.timeout, self._config.max_timeout)
         check_envs(wanted.envs)
         resolved = await self._templates.resolve(team, wanted.template)
+        known = self._clock.ticks()
         record = self._new_record(team, wanted, resolved)
         once = None if wanted.key is None else OnlyOnce(wanted.key, _hash(wanted), self._clock.now())
         inserted = await self._store.sandboxes.insert(record, limit=self._config.max_sandboxes, once=once)
         if inserted.sandbox_id != record.sandbox_id:
             return Created(await self._made_before(inserted), {})
-        running, timings_ms = await self._lives.start(
-            record, _spec(record, resolved, wanted), wanted.timeout
-        )
+        written = self._clock.ticks()
+        running, timings_ms = await self._lives.start(record, _spec(record, resolved, wanted), wanted.timeout)
         seconds = self._clock.ticks() - began
         START_SECONDS.observe(seconds)
         SANDBOXES_STARTED.labels(resolved.name or record.template_id).inc()
         _log.info("control.sandbox.started", sandbox_id=record.sandbox_id, seconds=round(seconds, 4))
         if record.build_id not in self._warmed:
             self._lives.background(self._warm())
-        return Created(running, {**timings_ms, "server": seconds * 1000})
+        before_ms = {"template": (known - began) * 1000, "row": (written - known) * 1000}
+        return Created(running, {**before_ms, **timings_ms, "server": seconds * 1000})
 
     async def _made_before(self, record: SandboxRecord) -> SandboxRecord:
         """What the first of several equal creates made, once it has."""

@@ -48,6 +48,9 @@ class Manifest:
     envs: Mapping[str, str] = field(default_factory=dict[str, str])
     start_command: str | None = None
     ready_command: str | None = None
+    warmup: str | None = None
+    """A cell that the interpreter runs in a restored sandbox before it waits in the pool, so that the first
+    execution finds all loaded; its variables stay. Empty: it rehearses only; ``None``: it does nothing."""
     fingerprint: str = ""
     """What all sandboxes of the node that took the snapshot had in common (:mod:`atolld.node`): tells set-up
     that a build is out of date, before a restore fails."""

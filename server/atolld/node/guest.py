@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from atoll_wire import connect, hostauth, process
+from atoll_wire.hosts import INTERPRETER_PORT
 from atolld.model.errors import GuestUnresponsive
 from atolld.model.sandbox import Identity
 from atolld.node.runtime.bundle import snapshot_fingerprint
@@ -31,6 +32,8 @@ ENVD_PORT = 49983
 HOST_KEY_VARIABLE = "ATOLL_HOST_KEY"
 CALL_TIMEOUT = 10.0
 """Seconds a call to the daemon may take: a healthy one answers in a millisecond."""
+_WARM_UP_PATIENCE = 60.0
+"""Seconds that a template's own cell may take."""
 _RETRY_DELAYS = (0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25)
 """Pauses between attempts to reach a daemon that is just starting: nothing announces that it listens."""
 
@@ -158,6 +161,12 @@ class GuestClient:
         request = _Request("POST", "/init", {"Content-Type": "application/json"}, payload, signed=True)
         await self._expect(address, request, connection, patience)
 
+    async def warm_up(self, address: str, cell: str) -> None:
+        """Has the interpreter rehearse an execution, after ``cell`` where that is not empty."""
+        body = json.dumps({"code": cell}).encode()
+        request = _Request("POST", "/warm-up", {"Content-Type": "application/json"}, body)
+        await self._expect(address, request, None, _WARM_UP_PATIENCE, INTERPRETER_PORT)
+
     async def write_file(
         self, address: str, path: str, content: bytes, connection: GuestConnection | None = None
     ) -> None:
@@ -188,8 +197,8 @@ class GuestClient:
                         pass
         raise GuestUnresponsive(f"the daemon at {address} ended {start.cmd!r} without its exit code")
 
-    async def connect(self, address: str) -> GuestConnection:
-        reader, writer = await asyncio.open_connection(address, self._port)
+    async def connect(self, address: str, port: int | None = None) -> GuestConnection:
+        reader, writer = await asyncio.open_connection(address, port or self._port)
         return GuestConnection(address, reader, writer)
 
     async def _retry_health(self, address: str) -> GuestConnection:
@@ -220,12 +229,13 @@ class GuestClient:
         request: _Request,
         connection: GuestConnection | None,
         patience: float = CALL_TIMEOUT,
+        port: int | None = None,
     ) -> bytes:
         """The answer's body. Raises :class:`GuestUnresponsive` unless it is one of success."""
         what = f"{request.method} {request.target}"
         try:
             async with asyncio.timeout(patience):
-                status, answer = await self._call(address, request, connection)
+                status, answer = await self._call(address, request, connection, port)
         except (OSError, EOFError, TimeoutError, httptools.HttpParserError) as error:
             why = str(error) or type(error).__name__
             raise GuestUnresponsive(f"the daemon at {address} failed {what}: {why}") from error
@@ -235,14 +245,14 @@ class GuestClient:
         return answer
 
     async def _call(
-        self, address: str, request: _Request, connection: GuestConnection | None
+        self, address: str, request: _Request, connection: GuestConnection | None, port: int | None
     ) -> tuple[int, bytes]:
         if connection is not None:
             try:
                 return await connection.call(self._sign(request))
             except (OSError, EOFError):
                 connection.close()
-        fresh = await self.connect(address)
+        fresh = await self.connect(address, port)
         try:
             return await fresh.call(self._sign(request))
         finally:

@@ -235,7 +235,7 @@ class PoolKeeper:
         began = time.monotonic()
         try:
             run = await self._placement.restore(build, kind.resources, may_fill=False)
-            await self._make_ready(run)
+            await self._make_ready(run, build)
         except AtollError as error:
             _log.warning("template %s cannot be kept warm: %s", build.manifest.name, error)
             self._blocked.add(kind)
@@ -245,9 +245,9 @@ class PoolKeeper:
             self._demands[kind].note_refill(time.monotonic() - began)
         self._enter(kind, run)
 
-    async def _make_ready(self, run: Run) -> None:
+    async def _make_ready(self, run: Run, build: Build) -> None:
         try:
-            await self._launcher.rehearse(run)
+            await self._launcher.rehearse(run, build)
             await self._runtime.freeze(run.slot.name)
         except BaseException:
             await self._unwinding.remove(run)

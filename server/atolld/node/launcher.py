@@ -12,10 +12,10 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from atolld.model.errors import CapacityUnavailable, HostError
-from atolld.model.sandbox import Resources
+from atolld.model.errors import CapacityUnavailable, GuestUnresponsive, HostError
+from atolld.model.sandbox import Identity, Resources, SandboxId
 from atolld.model.template import Build
-from atolld.node.guest import GuestClient, GuestConnection
+from atolld.node.guest import GuestClient, GuestConnection, init_body
 from atolld.node.records import Record, read_build, write_build
 from atolld.node.rootfs import check_free_space, check_root_image
 from atolld.node.runs import Run, Stopwatch
@@ -121,9 +121,19 @@ class Launcher:
         """Raises :class:`GuestUnresponsive` unless the run's daemon answers soon."""
         (await self._guest.wait_healthy(run.slot.address, timeout)).close()
 
-    async def rehearse(self, run: Run) -> None:
-        """One call like the one at the claim: a restored daemon's first is slow, its pages are not there."""
-        await self._guest.init(run.slot.address, {}, run.connection)
+    async def rehearse(self, run: Run, build: Build) -> None:
+        """The call that comes at the claim, as if for a sandbox of the slot's name, and what the template
+        wants to be warmed up: the first of each is slow, since the pages it needs are not there."""
+        manifest = build.manifest
+        name = SandboxId(run.slot.name)
+        identity = Identity(name, manifest.template_id, manifest.build_id, "", envs=manifest.envs)
+        body = init_body(identity, manifest.default_user, manifest.workdir)
+        await self._guest.init(run.slot.address, body, run.connection)
+        if manifest.warmup is not None:
+            try:
+                await self._guest.warm_up(run.slot.address, manifest.warmup)
+            except GuestUnresponsive as error:
+                _log.warning("template %s could not be warmed up: %s", manifest.name, error)
 
     async def checkpoint(self, run: Run, directory: Path) -> None:
         """The run's snapshot into ``directory``; the run is over afterwards and must be unwound."""

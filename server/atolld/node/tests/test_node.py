@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from atoll_wire import process
-from atolld.model.errors import BuildDamaged, HostError
+from atolld.model.errors import BuildDamaged, GuestUnresponsive, HostError
 from atolld.model.sandbox import EndReason, Identity, Resources, SandboxId
 from atolld.model.template import Build
 from atolld.node import Node, SandboxEnded, Slot, StartSpec, Surroundings
@@ -114,6 +115,23 @@ async def test_a_waiting_sandbox_is_claimed_and_replaced(machine: FakeMachine, b
     started = await machine.node.start(start_spec(build))
     assert started.timings_ms["warm"] == 1
     await until_warm(machine.node, 2)
+
+
+async def test_a_warm_up_that_fails_costs_nothing_but_the_warmth(
+    machine: FakeMachine, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells: list[str] = []
+
+    async def warm_up(address: str, cell: str) -> None:
+        cells.append(cell)
+        raise GuestUnresponsive("there is no interpreter")
+
+    monkeypatch.setattr(machine.guest, "warm_up", warm_up)
+    build = replace(build, manifest=replace(build.manifest, warmup="import numpy"))
+    await machine.node.warm([(build, build.manifest.resources, 1)])
+    await until_warm(machine.node, 1)
+    assert cells == ["import numpy"]
+    assert (await machine.node.start(start_spec(build))).timings_ms["warm"] == 1
 
 
 async def test_a_dead_waiting_sandbox_is_passed_over(machine: FakeMachine, build: Build) -> None:
