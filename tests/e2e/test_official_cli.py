@@ -73,11 +73,16 @@ def cli(
 
 @pytest.fixture(scope="module")
 def sandbox_id(cli: Cli) -> Iterator[str]:
+    made = _create(cli)
+    yield made
+    cli.run("sandbox", "kill", made)
+
+
+def _create(cli: Cli) -> str:
     out = cli.ok("sandbox", "create", TEMPLATE, "--detach")
     found = re.search(r"\bi[a-z0-9]{10,}\b", out)
     assert found, out
-    yield found[0]
-    cli.run("sandbox", "kill", found[0])
+    return found[0]
 
 
 # --- exec
@@ -129,15 +134,39 @@ def test_list_and_info_tell_of_the_sandbox(cli: Cli, sandbox_id: str) -> None:
 
 
 def test_kill_ends_it_and_says_when_there_is_none(cli: Cli) -> None:
-    out = cli.ok("sandbox", "create", TEMPLATE, "--detach")
-    found = re.search(r"\bi[a-z0-9]{10,}\b", out)
-    assert found
-    cli.ok("sandbox", "kill", found[0])
-    again = cli.run("sandbox", "kill", found[0])
+    made = _create(cli)
+    cli.ok("sandbox", "kill", made)
+    again = cli.run("sandbox", "kill", made)
     assert b"wasn't found" in again.stdout + again.stderr
-    assert cli.run("sandbox", "exec", found[0], "true").returncode != 0
+    assert cli.run("sandbox", "exec", made, "true").returncode != 0
     listed = json.loads(cli.ok("sandbox", "list", "--format", "json"))
-    assert found[0] not in [entry["sandboxId"] for entry in listed]
+    assert made not in [entry["sandboxId"] for entry in listed]
+
+
+def test_pause_and_resume_keep_what_was_there(cli: Cli) -> None:
+    made = _create(cli)
+    cli.ok("sandbox", "exec", made, "echo kept > kept")
+    cli.ok("sandbox", "pause", made)
+    assert _state(cli, made) == "paused"
+    assert made in cli.ok("sandbox", "list", "--state", "paused")
+    again = cli.run("sandbox", "pause", made)
+    assert b"already paused" in again.stdout + again.stderr
+    cli.ok("sandbox", "resume", made)
+    assert _state(cli, made) == "running"
+    assert cli.ok("sandbox", "exec", made, "cat kept") == "kept\n"
+    cli.ok("sandbox", "pause", made)
+    cli.ok("sandbox", "kill", made)
+    assert cli.run("sandbox", "resume", made).returncode != 0
+
+
+def _state(cli: Cli, sandbox_id: str) -> str:
+    return json.loads(cli.ok("sandbox", "info", sandbox_id, "--format", "json"))["state"]
+
+
+def test_logs_which_this_server_has_not_yet_are_told_so(cli: Cli, sandbox_id: str) -> None:
+    ran = cli.run("sandbox", "logs", sandbox_id)
+    assert ran.returncode == 1
+    assert b"404" in ran.stdout + ran.stderr, ran.stdout + ran.stderr
 
 
 # --- the terminal

@@ -85,12 +85,12 @@ def end_process(process: int, patience: float) -> None:
     """As :func:`stop_process`, by its pidfd."""
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(process, signal.SIGTERM)
-        if not _has_ended(process, patience):
+        if not has_ended(process, patience):
             signal.pidfd_send_signal(process, signal.SIGKILL)
-            _has_ended(process, patience)
+            has_ended(process, patience)
 
 
-def _has_ended(process: int, seconds: float) -> bool:
+def has_ended(process: int, seconds: float) -> bool:
     watched = select.poll()
     watched.register(process, select.POLLIN)
     return bool(watched.poll(seconds * 1000))

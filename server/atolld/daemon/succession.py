@@ -34,7 +34,7 @@ from typing import Any, Protocol
 import structlog
 
 from atolld.config import Config
-from atolld.daemon.lock import end_process, find_holder
+from atolld.daemon.lock import end_process, find_holder, has_ended
 from atolld.model.errors import HostError
 from atolld.model.routes import Routes
 from atolld.model.sandbox import SandboxId
@@ -111,7 +111,8 @@ class Successor:
 
     async def end(self) -> None:
         """Returns when its process is gone."""
-        await asyncio.to_thread(end_process, self._process, _LAST_SECONDS)
+        if not await asyncio.to_thread(has_ended, self._process, _LAST_SECONDS):
+            await asyncio.to_thread(end_process, self._process, _LAST_SECONDS)
 
     def close(self) -> None:
         self._writer.close()
