@@ -75,6 +75,11 @@ class Config:
     """Those names."""
     paused_days: int = 30
     """How long a paused sandbox is kept; ``ATOLL_PAUSED_DAYS``."""
+    ended_days: int = 7
+    """How long it is told why a sandbox ended; ``ATOLL_ENDED_DAYS``."""
+    pause_at_stop: bool = False
+    """A server that is stopped pauses what runs, and the next one resumes it, also after a restart of the
+    machine. ``ATOLL_AT_STOP`` = ``pause``, or ``leave``: they run on as long as the machine does."""
     max_timeout: int = 24 * 3600
     """Longest life of a sandbox, seconds; ``ATOLL_MAX_TIMEOUT``."""
     max_sandboxes: int = 1000
@@ -110,6 +115,8 @@ def read_config(environ: Mapping[str, str]) -> Config:
         shared_pages=_shared_pages(environ) is not None,
         unshared_templates=_shared_pages(environ) or frozenset(),
         paused_days=_number(environ, "ATOLL_PAUSED_DAYS", default.paused_days, 1, 36500),
+        ended_days=_number(environ, "ATOLL_ENDED_DAYS", default.ended_days, 1, 36500),
+        pause_at_stop=_choice(environ, "ATOLL_AT_STOP", {"pause": True, "leave": False}, "leave") is True,
         max_timeout=_number(environ, "ATOLL_MAX_TIMEOUT", default.max_timeout, 1, 10**9),
         max_sandboxes=_number(environ, "ATOLL_MAX_SANDBOXES", default.max_sandboxes, 1, 10**6),
         tls=_tls(environ, port),

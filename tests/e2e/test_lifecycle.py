@@ -6,9 +6,11 @@ import contextlib
 import json
 import os
 import random
+import signal
 import threading
 import time
 import uuid
+from pathlib import Path
 
 import httpx
 import pytest
@@ -16,9 +18,10 @@ from e2b import NotFoundException, SandboxException, SandboxQuery, SandboxState
 from e2b import Sandbox as BaseSandbox
 from e2b_code_interpreter import Sandbox
 
-from server_process import ServerProcess
+from server_process import ServerProcess, server
 
 pytestmark = pytest.mark.machine
+OTHER_NETWORK = "10.238.0.0/20"
 
 
 def states(sandbox: BaseSandbox) -> list[str]:
@@ -271,3 +274,119 @@ def _bother(sandbox_id: str, chance: float) -> None:
     )
     with contextlib.suppress(Exception):  # whatever the killed server left unsaid
         calls[int(chance * len(calls))]()
+
+
+def test_without_its_memory_a_sandbox_is_booted_with_its_files() -> None:
+    sandbox = Sandbox.create(timeout=300, envs={"KEPT": "yes"})
+    try:
+        sandbox.run_code("kept = 1")
+        sandbox.files.write("notes.txt", "before")
+        sandbox.commands.run(
+            "ln notes.txt hard && ln -s notes.txt soft && mkfifo pipe && rm -rf ~/.bashrc && mkdir -p deep/er"
+            " && chmod 2750 deep/er && truncate -s 1G sparse && sudo rm -rf /usr/share/doc && mkdir /tmp/mine"
+            " && sudo touch /etc/of-root && head -c 50M /dev/urandom > large && sha256sum large > large.sum"
+        )
+        sandbox.commands.run("sleep 1000", background=True, timeout=0)
+        assert sandbox.pause(mode="filesystem")
+        assert states(sandbox) == ["paused"]
+        again = sandbox.connect(timeout=60)
+        assert again.sandbox_id == sandbox.sandbox_id
+        assert again.files.read("notes.txt") == "before"
+        assert "NameError" in str(again.run_code("kept").error)
+        assert again.run_code("import os; os.environ['KEPT']").text == "yes"
+        facts = again.commands.run(
+            "stat -c %h hard; readlink soft; stat -c %F pipe;"
+            " ls -d ~/.bashrc /usr/share/doc 2>&1 | grep -c cannot; stat -c '%a %U' deep/er;"
+            " stat -c %s sparse; stat -c %U /etc/of-root; sha256sum -c large.sum;"
+            " pgrep -c sleep; ls -d /tmp/mine"
+        )
+        assert facts.stdout.split("\n")[:-1] == [
+            "2",
+            "notes.txt",
+            "fifo",
+            "2",
+            "2750 user",
+            str(1 << 30),
+            "root",
+            "large: OK",
+            "0",
+            "/tmp/mine",
+        ]
+        again.run_code("kept = 2")
+        assert again.pause()
+        assert again.connect(timeout=60).run_code("kept").text == "2"
+        assert again.pause()
+        rebooted = Sandbox.connect(sandbox.sandbox_id, timeout=60, on_resume="reboot")
+        assert isinstance(rebooted, Sandbox)
+        assert "NameError" in str(rebooted.run_code("kept").error)
+        assert rebooted.files.read("notes.txt") == "before"
+    finally:
+        sandbox.kill()
+
+
+def test_at_its_timeout_only_its_files_are_kept_where_that_was_wanted() -> None:
+    sandbox = BaseSandbox.create(
+        timeout=300, lifecycle={"on_timeout": {"action": "pause", "mode": "filesystem"}}
+    )
+    try:
+        sandbox.files.write("notes.txt", "before")
+        sandbox.set_timeout(1)
+        deadline = time.monotonic() + 15
+        while states(sandbox) != ["paused"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert sandbox.connect(timeout=60).files.read("notes.txt") == "before"
+    finally:
+        sandbox.kill()
+
+
+def test_a_sandbox_is_rolled_back(atoll: ServerProcess) -> None:
+    sandbox = Sandbox.create(timeout=300)
+    snapshot = None
+    try:
+        sandbox.run_code("kept = 'then'")
+        sandbox.files.write("notes.txt", "then")
+        snapshot = sandbox.create_snapshot(name=f"good-{uuid.uuid4().hex[:8]}")
+        sandbox.run_code("kept = 'later'")
+        sandbox.files.write("notes.txt", "later")
+        rolled = atoll.run("atoll", "sandbox", "rollback", sandbox.sandbox_id, snapshot.snapshot_id)
+        assert (rolled.returncode, rolled.stdout.strip()) == (0, sandbox.sandbox_id), rolled.stderr
+        assert sandbox.run_code("kept").text == "then"
+        assert sandbox.files.read("notes.txt") == "then"
+        assert sandbox.commands.run("hostname").stdout.strip() == sandbox.sandbox_id
+        assert states(sandbox) == ["running"]
+    finally:
+        sandbox.kill()
+        if snapshot is not None:
+            delete_unused(snapshot.snapshot_id)
+
+
+def test_why_a_sandbox_ended_is_told_and_the_sdk_sees_404(atoll: ServerProcess) -> None:
+    sandbox = BaseSandbox.create(timeout=60)
+    sandbox.kill()
+    with pytest.raises(NotFoundException):
+        sandbox.get_info()
+    told = atoll.run("atoll", "sandbox", "info", sandbox.sandbox_id, "--json")
+    assert json.loads(told.stdout)["ended"]["reason"] == "request"
+
+
+def test_a_stop_that_pauses_brings_everything_back(tmp_path: Path) -> None:
+    with server(tmp_path, {"ATOLL_AT_STOP": "pause", "ATOLL_NETWORK": OTHER_NETWORK}) as other:
+        environ = other.environ
+        sandbox = Sandbox.create(
+            timeout=300,
+            api_key=environ["E2B_API_KEY"],
+            api_url=environ["E2B_API_URL"],
+            sandbox_url=environ["E2B_SANDBOX_URL"],
+        )
+        sandbox.run_code("kept = 5")
+        other.kill(signal.SIGTERM)
+        records = [*(other.home / "run/sandboxes").glob("*/record.json")]
+        assert not [it for it in records if json.loads(it.read_text())["sandbox_id"]]
+        other.start()
+        deadline = time.monotonic() + 30
+        while sandbox.get_info().state != SandboxState.RUNNING:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert sandbox.run_code("kept").text == "5"
+        sandbox.kill()

@@ -65,15 +65,27 @@ class SandboxInfo:
     envd_version: str
     metadata: Mapping[str, str]
     access_token: str | None = None
+    kept_until: datetime | None = None
+    """When a paused one is removed; from Atoll's get only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Who or what ended a sandbox, and when."""
+
+    reason: str
+    detail: str
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class ApiError:
-    """An error body; ``code`` equals the HTTP status."""
+    """An error body; ``code`` equals the HTTP status. ``ended``: of a sandbox that is over; Atoll's own."""
 
     code: int
     message: str
     error_code: str | None = None
+    ended: Ended | None = None
 
 
 def encode_new_sandbox(new: NewSandbox) -> bytes:
@@ -118,9 +130,22 @@ def parse_api_error(status: int, body: bytes) -> ApiError:
     try:
         fields = parse_object(body, "the error")
         message = get_text(fields, "message") or f"HTTP status {status}"
-        return ApiError(get_int(fields, "code", status), message, get_optional_text(fields, "error_code"))
+        code, word = get_int(fields, "code", status), get_optional_text(fields, "error_code")
+        return ApiError(code, message, word, _parse_ended(fields.get("ended")))
     except WireError:
         return ApiError(status, body[:500].decode("utf-8", "replace").strip() or f"HTTP status {status}")
+
+
+def encode_rollback(snapshot_id: str) -> bytes:
+    """``POST /sandboxes/{id}/rollback``, Atoll's own."""
+    return encode({"snapshotID": snapshot_id})
+
+
+def _parse_ended(value: object) -> Ended | None:
+    if value is None:
+        return None
+    fields = as_object(value, "the end")
+    return Ended(get_text(fields, "reason"), get_text(fields, "detail"), _time(fields, "at"))
 
 
 def _parse_info(fields: Object) -> SandboxInfo:
@@ -137,6 +162,7 @@ def _parse_info(fields: Object) -> SandboxInfo:
         envd_version=get_text(fields, "envdVersion"),
         metadata=get_texts(fields, "metadata"),
         access_token=get_optional_text(fields, "envdAccessToken"),
+        kept_until=_time(fields, "keptUntil") if "keptUntil" in fields else None,
     )
 
 

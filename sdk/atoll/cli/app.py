@@ -303,7 +303,7 @@ def list_(
 
 @sandbox_app.command()
 def info(sandbox_id: SandboxId, as_json: Json = False) -> None:
-    """Show one sandbox.
+    """Show one sandbox; of one that is over, who or what ended it.
 
     \b
     Example:
@@ -313,6 +313,24 @@ def info(sandbox_id: SandboxId, as_json: Json = False) -> None:
     from atoll.cli.settings import read_settings
 
     show_info(read_settings(), sandbox_id, as_json)
+
+
+@sandbox_app.command()
+def rollback(
+    sandbox_id: SandboxId,
+    snapshot_id: Annotated[str, typer.Argument(metavar="SNAPSHOT", help="One that was taken of it.")],
+    as_json: Json = False,
+) -> None:
+    """Make a running sandbox what it was when a snapshot of it was taken: processes, memory and files.
+
+    \b
+    Example:
+      ./atoll sandbox rollback ID team/name:tag
+    """
+    from atoll.cli.sandbox import rollback as roll_back
+    from atoll.cli.settings import read_settings
+
+    roll_back(read_settings(), sandbox_id, snapshot_id, as_json)
 
 
 @sandbox_app.command()

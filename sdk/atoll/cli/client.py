@@ -13,7 +13,7 @@ from atoll.cli.failures import Failure
 from atoll.cli.http import httpx, open_http, refused, told
 from atoll.cli.settings import Settings
 from atoll_wire import api
-from atoll_wire.api import NewSandbox, Sandbox, SandboxInfo
+from atoll_wire.api import Ended, NewSandbox, Sandbox, SandboxInfo
 from atoll_wire.values import WireError
 
 T = TypeVar("T")
@@ -63,6 +63,23 @@ class Client:
         doing = f"looking up the sandbox {sandbox_id!r}"
         answer = self._call(doing, "GET", f"/sandboxes/{quote(sandbox_id, safe='')}")
         return _read(doing, answer, api.parse_sandbox_info)
+
+    def look_up(self, sandbox_id: str) -> SandboxInfo | Ended:
+        """As :meth:`get`, but one that is over is told as such for some days."""
+        doing = f"looking up the sandbox {sandbox_id!r}"
+        answer = self._call(doing, "GET", f"/sandboxes/{quote(sandbox_id, safe='')}", accept=(404,))
+        if answer.status_code != 404:
+            return _read(doing, answer, api.parse_sandbox_info)
+        ended = api.parse_api_error(404, answer.content).ended
+        if ended is None:
+            raise refused(self.settings, doing, 404, answer.content)
+        return ended
+
+    def roll_back(self, sandbox_id: str, snapshot_id: str) -> Created:
+        doing = f"rolling the sandbox {sandbox_id!r} back to {snapshot_id!r}"
+        path = f"/sandboxes/{quote(sandbox_id, safe='')}/rollback"
+        answer = self._call(doing, "POST", path, api.encode_rollback(snapshot_id))
+        return Created(_read(doing, answer, api.parse_sandbox), parse_server_timing(answer.headers))
 
     def kill(self, sandbox_id: str) -> bool:
         """Whether it existed."""

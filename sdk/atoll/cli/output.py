@@ -34,7 +34,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, number
 
 def describe(info: SandboxInfo) -> dict[str, object]:
     """A sandbox with the field names of the API."""
+    kept: dict[str, object] = {} if info.kept_until is None else {"keptUntil": info.kept_until.isoformat()}
     return {
+        **kept,
         "sandboxID": info.sandbox_id,
         "templateID": info.template_id,
         "alias": info.alias,

@@ -1,4 +1,4 @@
-"""`sandbox create|list|info|kill`: the life of sandboxes."""
+"""`sandbox create|list|info|rollback|kill`: the life of sandboxes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from atoll.cli.failures import Failure
 from atoll.cli.output import describe, print_json, print_table, tell_metadata, tell_time
 from atoll.cli.server import ensure_server
 from atoll.cli.settings import Settings
-from atoll_wire.api import NewSandbox, SandboxInfo
+from atoll_wire.api import Ended, NewSandbox, SandboxInfo
 
 COLUMNS = ("sandbox id", "template", "state", "started at", "end at", "vcpus", "ram mb", "metadata")
 
@@ -50,11 +50,36 @@ def list_(settings: Settings, query: Mapping[str, str], limit: int, as_json: boo
 
 def info(settings: Settings, sandbox_id: str, as_json: bool) -> None:
     with Client(settings) as client:
-        found = client.get(sandbox_id)
+        found = client.look_up(sandbox_id)
+    if isinstance(found, Ended):
+        _tell_end(sandbox_id, found, as_json)
+        return
     if as_json:
         print_json(describe(found))
         return
-    for name, value in zip(COLUMNS, _row(found), strict=True):
+    lines: list[tuple[str, str]] = [*zip(COLUMNS, _row(found), strict=True)]
+    if found.kept_until is not None:
+        lines.append(("kept until", tell_time(found.kept_until)))
+    for name, value in lines:
+        print(f"{name + ':':<14}{value}")
+
+
+def rollback(settings: Settings, sandbox_id: str, snapshot_id: str, as_json: bool) -> None:
+    with Client(settings) as client:
+        rolled = client.roll_back(sandbox_id, snapshot_id)
+    if as_json:
+        print_json({"sandboxID": rolled.sandbox.sandbox_id, "timingsMs": dict(rolled.timings_ms)})
+    else:
+        print(rolled.sandbox.sandbox_id)
+
+
+def _tell_end(sandbox_id: str, end: Ended, as_json: bool) -> None:
+    told = {"reason": end.reason, "detail": end.detail, "at": end.at.isoformat()}
+    if as_json:
+        print_json({"sandboxID": sandbox_id, "state": "ended", "ended": told})
+        return
+    told["at"] = tell_time(end.at)
+    for name, value in {"sandbox id": sandbox_id, "state": "ended", **told}.items():
         print(f"{name + ':':<14}{value}")
 
 

@@ -15,7 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from atolld.api.schema import ErrorBody
+from atolld.api.schema import ErrorBody, encode_ended
+from atolld.control.ended import SandboxOver
 from atolld.model.errors import AtollError, CapacityUnavailable, HostError, InvalidRequest, NotFound, TooMany
 
 _log = structlog.get_logger(__name__)
@@ -33,17 +34,17 @@ def nothing() -> Response:
     return Response(status_code=204)
 
 
-def _error(
-    code: int, message: str, error_code: str | None = None, headers: Mapping[str, str] | None = None
-) -> Response:
-    return answer(ErrorBody(code, message, error_code), code, headers)
+def _error(code: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    return answer(ErrorBody(code, message), code, headers)
 
 
 async def answer_atoll_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, AtollError)
     if error.code >= 500:
         _log.warning("api.request.failed", method=request.method, path=request.url.path, error=error.message)
-    return _error(error.code, error.message, error.error_code, _retry_headers(request.method, error))
+    ended = encode_ended(error.end) if isinstance(error, SandboxOver) else None
+    body = ErrorBody(error.code, error.message, error.error_code, ended)
+    return answer(body, error.code, _retry_headers(request.method, error))
 
 
 def _retry_headers(method: str, error: AtollError) -> dict[str, str]:
@@ -66,7 +67,7 @@ async def answer_http_error(request: Request, error: Exception) -> Response:
         return await answer_atoll_error(
             request, NotFound(f"No route {request.method} {request.url.path[:200]}: see spec/openapi.yaml")
         )
-    return _error(error.status_code, error.detail, headers=error.headers)
+    return _error(error.status_code, error.detail, error.headers)
 
 
 async def answer_disconnect(request: Request, error: Exception) -> Response:

@@ -23,6 +23,7 @@ from atolld.api.schema import (
     NewSandboxBody,
     PauseBody,
     RefreshBody,
+    RollbackBody,
     SnapshotBody,
     TimeoutBody,
     encode_detail,
@@ -77,6 +78,7 @@ class SandboxRoutes:
             Route("/sandboxes/{sandbox_id}/pause", self.pause, methods=["POST"]),
             Route("/sandboxes/{sandbox_id}/fork", self.fork, methods=["POST"]),
             Route("/sandboxes/{sandbox_id}/snapshots", self.snapshot, methods=["POST"]),
+            Route("/sandboxes/{sandbox_id}/rollback", self.rollback, methods=["POST"]),
             Route("/sandboxes/{sandbox_id}/timeout", self.set_timeout, methods=["POST"]),
             Route("/sandboxes/{sandbox_id}/refreshes", self.refresh, methods=["POST"]),
         ]
@@ -110,9 +112,10 @@ class SandboxRoutes:
     async def connect(self, request: Request) -> Response:
         team = await self._team(request)
         body = await _body(request, ConnectBody)
-        _refuse_without_memory(body.memory)
         timeout = CONNECT_TIMEOUT if body.timeout is None else body.timeout
-        record, timings_ms = await self._sandboxes.connect(team, _sandbox_id(request), timeout)
+        record, timings_ms = await self._sandboxes.connect(
+            team, _sandbox_id(request), timeout, reboot=body.memory is False
+        )
         encoded = encode_sandbox(record, self._domain(request))
         if timings_ms is None:
             return answer(encoded)
@@ -122,15 +125,19 @@ class SandboxRoutes:
         team = await self._team(request)
         body = await _body(request, ConnectBody)
         timeout = V1_TIMEOUT if body.timeout is None else body.timeout
-        record, timings_ms = await self._sandboxes.resume(team, _sandbox_id(request), timeout)
+        record, timings_ms = await self._sandboxes.resume(
+            team, _sandbox_id(request), timeout, reboot=body.memory is False
+        )
         return answer(encode_sandbox(record, self._domain(request)), 201, _server_timing(timings_ms or {}))
 
     async def pause(self, request: Request) -> Response:
         team = await self._team(request)
         body = await _body(request, PauseBody)
-        _refuse_without_memory(body.memory)
         await self._sandboxes.pause(
-            team, _sandbox_id(request), must_be_healthy=body.require_healthy_guest is True
+            team,
+            _sandbox_id(request),
+            memory=body.memory is not False,
+            strict=body.require_healthy_guest is True,
         )
         return nothing()
 
@@ -145,14 +152,21 @@ class SandboxRoutes:
     async def snapshot(self, request: Request) -> Response:
         team = await self._team(request)
         body = await _body(request, SnapshotBody)
-        _refuse_without_memory(body.memory)
-        row = await self._sandboxes.snapshot(team, _sandbox_id(request), body.name or None)
+        row = await self._sandboxes.snapshot(
+            team, _sandbox_id(request), body.name or None, memory=body.memory is not False
+        )
         return answer(encode_snapshot(row, team), 201)
+
+    async def rollback(self, request: Request) -> Response:
+        team = await self._team(request)
+        body = await _body(request, RollbackBody)
+        record, timings_ms = await self._sandboxes.rollback(team, _sandbox_id(request), body.snapshot_id)
+        return answer(encode_sandbox(record, self._domain(request)), 200, _server_timing(timings_ms))
 
     async def get(self, request: Request) -> Response:
         team = await self._team(request)
         record = await self._sandboxes.get(team, _sandbox_id(request))
-        return answer(encode_detail(record, self._domain(request)))
+        return answer(encode_detail(record, self._domain(request), self._sandboxes.kept_until(record)))
 
     async def list_v1(self, request: Request) -> Response:
         team = await self._team(request)
@@ -235,11 +249,6 @@ def _server_timing(timings_ms: Mapping[str, float]) -> dict[str, str]:
     """Where the time went, for whoever looks; no header where nothing was measured."""
     timing = ", ".join(f"{name};dur={ms:.2f}" for name, ms in timings_ms.items())
     return {"Server-Timing": timing} if timing else {}
-
-
-def _refuse_without_memory(memory: bool | None) -> None:
-    if memory is False:
-        raise InvalidRequest("This server keeps memory and files together: leave memory out")
 
 
 async def _body(request: Request, kind: type[_T]) -> _T:

@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType, field
 from atolld.api.ports import PORTS_FIELDS, PortsBody, encode_ports, parse_ports
 from atolld.control.sandboxes import NewSandbox
 from atolld.model.errors import AtollError, InvalidRequest
-from atolld.model.records import SandboxRecord
+from atolld.model.records import End, SandboxRecord
 from atolld.model.sandbox import ASLEEP
 from atolld.model.team import Team
 from atolld.store.snapshots import SnapshotRow
@@ -76,6 +76,10 @@ class SnapshotBody(msgspec.Struct):
     memory: bool | None = None
 
 
+class RollbackBody(msgspec.Struct):
+    snapshot_id: str = field(name="snapshotID")
+
+
 class TimeoutBody(msgspec.Struct):
     timeout: int
 
@@ -84,12 +88,22 @@ class RefreshBody(msgspec.Struct):
     duration: int | None = None
 
 
+class EndedBody(msgspec.Struct):
+    """Who or what ended a sandbox, for as long as it is remembered."""
+
+    reason: str
+    detail: str
+    at: datetime
+
+
 class ErrorBody(msgspec.Struct, omit_defaults=True):
-    """``code`` is the HTTP status once more: clients read it here."""
+    """``code`` is the HTTP status once more: clients read it here. ``ended`` comes with the 404 of a sandbox
+    that there was."""
 
     code: int
     message: str
     error_code: str | None = None
+    ended: EndedBody | None = None
 
 
 class SandboxBody(msgspec.Struct):
@@ -130,6 +144,7 @@ class ListedSandboxBody(msgspec.Struct, kw_only=True):
     state: Literal["running", "paused"]
     metadata: Mapping[str, str]
     alias: str | UnsetType = UNSET
+    envd_unresponsive_at_pause: bool | UnsetType = field(name="envdUnresponsiveAtPause", default=UNSET)
 
 
 class LifecycleBody(msgspec.Struct):
@@ -141,7 +156,9 @@ class SandboxDetailBody(ListedSandboxBody, kw_only=True):
     allow_internet_access: bool = field(name="allowInternetAccess")
     lifecycle: LifecycleBody
     network: PortsBody | UnsetType = UNSET
-    pause_mode: Literal["full"] | UnsetType = field(name="pauseMode", default=UNSET)
+    pause_mode: Literal["full", "filesystem"] | UnsetType = field(name="pauseMode", default=UNSET)
+    kept_until: datetime | UnsetType = field(name="keptUntil", default=UNSET)
+    """Beyond the sheet: when a paused one is removed."""
     envd_access_token: str | UnsetType = field(name="envdAccessToken", default=UNSET)
     domain: str | None = None
 
@@ -156,6 +173,11 @@ def parse_new_sandbox(body: NewSandboxBody, *, version: Literal[1, 2]) -> NewSan
     auto_resume = body.auto_resume is not None and body.auto_resume.enabled is True
     if not allow_public and not secure:
         raise InvalidRequest("allowPublicTraffic false needs a secured sandbox: create it with secure true")
+    auto_pause_memory = body.auto_pause_memory is not False
+    if not auto_pause_memory and not auto_pause:
+        raise InvalidRequest("autoPauseMemory false needs autoPause: it says how that pauses")
+    if not auto_pause_memory and auto_resume:
+        raise InvalidRequest("autoPauseMemory false excludes autoResume: traffic does not boot a sandbox")
     if auto_resume and not auto_pause:
         raise InvalidRequest("autoResume needs autoPause: it resumes what was paused at its timeout")
     default = V1_TIMEOUT if version == 1 else V2_TIMEOUT
@@ -167,6 +189,7 @@ def parse_new_sandbox(body: NewSandboxBody, *, version: Literal[1, 2]) -> NewSan
         metadata=body.metadata or {},
         envs=body.env_vars or {},
         auto_pause=auto_pause,
+        auto_pause_memory=auto_pause_memory,
         auto_resume=auto_resume,
         allow_public=allow_public,
         mask_host=ports.mask_request_host or None,
@@ -178,7 +201,6 @@ def _refuse_unsupported(body: NewSandboxBody) -> None:
     """Better a clear no than a sandbox that is not what was asked for."""
     others = {key: value for key, value in (body.network or {}).items() if key not in PORTS_FIELDS}
     refused = {
-        "autoPauseMemory": body.auto_pause_memory is False,
         "network": any(value not in (None, [], {}) for value in others.values()),
         "iam": body.iam is not None and bool(body.iam.tokens),
         "volumeMounts": bool(body.volume_mounts),
@@ -219,7 +241,11 @@ def encode_listed(record: SandboxRecord) -> ListedSandboxBody:
     return ListedSandboxBody(**_listed_fields(record))
 
 
-def encode_detail(record: SandboxRecord, domain: str) -> SandboxDetailBody:
+def encode_ended(end: End) -> EndedBody:
+    return EndedBody(end.reason, end.detail, end.at)
+
+
+def encode_detail(record: SandboxRecord, domain: str, kept_until: datetime | None) -> SandboxDetailBody:
     return SandboxDetailBody(
         **_listed_fields(record),
         allow_internet_access=record.allow_internet,
@@ -227,7 +253,8 @@ def encode_detail(record: SandboxRecord, domain: str) -> SandboxDetailBody:
             auto_resume=record.auto_resume, on_timeout="pause" if record.auto_pause else "kill"
         ),
         network=encode_ports(record),
-        pause_mode="full" if record.state in ASLEEP else UNSET,
+        pause_mode=_pause_mode(record),
+        kept_until=UNSET if kept_until is None else kept_until,
         envd_access_token=_or_unset(record.access_token),
         domain=domain,
     )
@@ -247,7 +274,14 @@ def _listed_fields(record: SandboxRecord) -> dict[str, Any]:
         "state": "paused" if record.state in ASLEEP else "running",
         "metadata": record.metadata,
         "alias": _or_unset(record.alias),
+        "envd_unresponsive_at_pause": record.guest_silent or UNSET,
     }
+
+
+def _pause_mode(record: SandboxRecord) -> Literal["full", "filesystem"] | UnsetType:
+    if record.state not in ASLEEP:
+        return UNSET
+    return "filesystem" if record.without_memory else "full"
 
 
 def _or_unset(value: str | None) -> str | UnsetType:

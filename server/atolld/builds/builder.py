@@ -16,7 +16,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from atoll_wire import process
 from atolld.builds.artefacts import Artefacts
 from atolld.builds.files import replace_text, sync, unfinished
 from atolld.builds.keys import hash_file
@@ -25,8 +24,7 @@ from atolld.builds.templates import TEMPLATES, TemplateRecipe
 from atolld.builds.tools import Report, run_tool
 from atolld.builds.workshop import load_host_key, open_workshop
 from atolld.config import Config
-from atolld.model.errors import HostError
-from atolld.model.sandbox import SandboxId, new_sandbox_id
+from atolld.model.sandbox import new_sandbox_id
 from atolld.model.template import Manifest, StoredFile, encode_manifest, parse_manifest
 from atolld.node import GuestClient, Node, list_used_images
 
@@ -36,9 +34,7 @@ OpenNode = Callable[[Config], AbstractAsyncContextManager[Node]]
 ENVD_VERSION = "0.6.13"
 _USER = "user"
 _HOME = "/home/user"
-_TAG = "_system"
 _READY_WITHIN = 300.0
-_BETWEEN_CHECKS = 0.25
 
 
 class Builder:
@@ -113,44 +109,10 @@ class Builder:
         )
         try:
             report(f"booted in {sum(started.timings_ms.values()):.0f} ms")
-            await self._start(node, sandbox_id, template, report)
+            await node.start_up(sandbox_id, self._wanted(template), _READY_WITHIN, report)
             await node.snapshot(sandbox_id, directory)
         finally:
             await node.stop(sandbox_id)
-
-    async def _start(
-        self, node: Node, sandbox_id: SandboxId, template: TemplateRecipe, report: Report
-    ) -> None:
-        if template.start_command is not None:
-            start = self._shell(template, template.start_command, tag=_TAG)
-            pid = await node.start_process(sandbox_id, start, user=_USER)
-            report(f"started {template.start_command!r} as process {pid}")
-        if template.ready_command is not None:
-            await self._wait_ready(node, sandbox_id, template, template.ready_command, report)
-
-    async def _wait_ready(
-        self, node: Node, sandbox_id: SandboxId, template: TemplateRecipe, command: str, report: Report
-    ) -> None:
-        said = ""
-        try:
-            async with asyncio.timeout(_READY_WITHIN):
-                while True:
-                    code, said = await node.run_process(
-                        sandbox_id, self._shell(template, command), user=_USER
-                    )
-                    if code == 0:
-                        return
-                    report(f"not ready yet: {command!r} exited with {code}")
-                    await asyncio.sleep(_BETWEEN_CHECKS)
-        except TimeoutError:
-            raise HostError(
-                f"template {template.name!r} did not become ready in {_READY_WITHIN:.0f} s: "
-                f"{command!r} keeps failing {said.strip()[-500:]!r}"
-            ) from None
-
-    def _shell(self, template: TemplateRecipe, line: str, tag: str | None = None) -> process.Start:
-        envs = self._variables(template)
-        return process.Start("/bin/bash", ("-l", "-c", line), envs=envs, cwd=_HOME, tag=tag)
 
     async def _describe(
         self, template: TemplateRecipe, build_id: str, root: Root, snapshot: Path, report: Report

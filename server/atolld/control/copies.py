@@ -16,7 +16,7 @@ from atolld.control.sleep import new_snapshot_id
 from atolld.model.errors import AtollError, Conflict, InvalidRequest, NotFound
 from atolld.model.names import DEFAULT_TAG, TemplateReference, parse_template_reference
 from atolld.model.records import SandboxRecord
-from atolld.model.sandbox import Event, Identity, State, new_sandbox_id
+from atolld.model.sandbox import Event, State, new_sandbox_id
 from atolld.model.team import Team
 from atolld.model.template import Build
 from atolld.node import Node, StartSpec, Target
@@ -61,15 +61,18 @@ class Copies:
             await self._lives.shielded(self._node.discard(build.manifest.build_id))
         return [_result(outcome) for outcome in started]
 
-    async def snapshot(self, team: Team, source: SandboxRecord, name: str | None) -> SnapshotRow:
-        """A snapshot that sandboxes can start from, called ``[team/]name[:tag]``; the source runs on."""
+    async def snapshot(
+        self, team: Team, source: SandboxRecord, name: str | None, *, memory: bool = True
+    ) -> SnapshotRow:
+        """A snapshot that sandboxes can start from, called ``[team/]name[:tag]``; the source runs on. Without
+        ``memory`` they are booted with its files."""
         reference = None if name is None else _own_name(team, name)
         template_id = None
         if reference is not None:
             template_id = await self._store.snapshots.find_template(team.team_id, reference.name)
         template_id = template_id or f"snapshot{secrets.token_hex(6)}"
         shown = template_id if reference is None else reference.name
-        build = await self._capture(source, Target(new_snapshot_id(), template_id, shown))
+        build = await self._capture(source, Target(new_snapshot_id(), template_id, shown, memory=memory))
         row = SnapshotRow(
             template_id,
             build.manifest.build_id,
@@ -147,20 +150,10 @@ class Copies:
             timeout=timeout,
             access_token=None if source.access_token is None else secrets.token_hex(32),
             traffic_token=None if source.traffic_token is None else secrets.token_hex(32),
-            snapshot_id=None,
-            paused_at=None,
             end=None,
         )
         await self._store.sandboxes.insert(record, limit=self._config.max_sandboxes)
-        identity = Identity(
-            sandbox_id=record.sandbox_id,
-            template_id=record.template_id,
-            build_id=record.build_id,
-            team_id=record.team_id,
-            access_token=record.access_token,
-            envs={**build.manifest.envs, **record.envs},
-        )
-        spec = StartSpec(identity, record.resources, build, record.allow_internet, may_claim=False)
+        spec = StartSpec(record.identity, record.resources, build, record.allow_internet, may_claim=False)
         running, _ = await self._lives.start(record, spec, timeout)
         return running
 

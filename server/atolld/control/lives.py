@@ -135,10 +135,10 @@ class Lives:
         self._routes.publish(record.sandbox_id, _route(record, address))
         self.expiry.set(record.sandbox_id, ticks)
 
-    def lay_down(self, record: SandboxRecord) -> None:
+    def lay_down(self, record: SandboxRecord, *, may_wake: bool) -> None:
         """It sleeps: its connections are cut; traffic may wake it where that was wanted."""
         self.expiry.discard(record.sandbox_id)
-        self._routes.lay_down(record.sandbox_id, _route(record, "") if record.auto_resume else None)
+        self._routes.lay_down(record.sandbox_id, _route(record, "") if may_wake else None)
 
     # -- end
 
@@ -201,7 +201,7 @@ class Lives:
             self.expiry.set(sandbox_id, now + _TRY_AGAIN)
 
     def _ended_by_itself(self, sandbox_id: SandboxId, reason: EndReason, detail: str) -> None:
-        self.background(self._record_end(sandbox_id, reason, detail))
+        self.background(self._record_end(sandbox_id, reason, detail.strip() or "it left no last words"))
 
     async def _record_end(self, sandbox_id: SandboxId, reason: EndReason, detail: str) -> None:
         record = await self._store.sandboxes.get(sandbox_id)

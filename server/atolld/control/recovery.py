@@ -33,6 +33,7 @@ class Plan:
 _STILL_RUNNING: dict[State, tuple[Event, ...]] = {
     State.RUNNING: (),
     State.SNAPSHOTTING: (Event.SNAPSHOT_DONE,),
+    State.ROLLING_BACK: (Event.ROLLBACK_DONE,),
     State.PAUSING: (Event.PAUSE_FAILED,),
     State.RESUMING: (Event.RESUME_DONE,),
 }

@@ -13,20 +13,23 @@ import json
 import secrets
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 
 import structlog
 
 from atolld.config import Config
 from atolld.control.clock import Clock
 from atolld.control.copies import Copies
+from atolld.control.ended import Ended, SandboxOver
 from atolld.control.limits import check_envs, check_timeout, life_left
 from atolld.control.lives import Lives
-from atolld.control.sleep import Sleep
+from atolld.control.rollback import Rollbacks
+from atolld.control.sleep import Sleep, kept_until
 from atolld.control.templates import Resolved, Templates
 from atolld.model.errors import AtollError, Conflict, InvalidRequest, NotFound
 from atolld.model.records import Cursor, SandboxFilter, SandboxRecord
 from atolld.model.routes import Route, Routes
-from atolld.model.sandbox import ASLEEP, UP, EndReason, Identity, SandboxId, State, new_sandbox_id
+from atolld.model.sandbox import ASLEEP, UP, EndReason, SandboxId, State, new_sandbox_id
 from atolld.model.team import Team
 from atolld.node import Node, StartSpec
 from atolld.store import Store
@@ -57,6 +60,7 @@ class NewSandbox:
     may_claim: bool = True
     may_fill: bool = True
     auto_pause: bool = False
+    auto_pause_memory: bool = True
     auto_resume: bool = False
     allow_public: bool = True
     """``False``: every port but envd's wants the traffic token."""
@@ -91,6 +95,8 @@ class Sandboxes:
         self._lives = Lives(store, node, routes, clock)
         self._sleep = Sleep(config=config, store=store, node=node, lives=self._lives, clock=clock)
         self.copies = Copies(config=config, store=store, node=node, lives=self._lives, clock=clock)
+        self._rollbacks = Rollbacks(store=store, node=node, lives=self._lives, templates=templates)
+        self._ended = Ended(store, clock, config.ended_days)
         self._warmed: frozenset[str] = frozenset()
         self._deadlines = asyncio.Lock()
 
@@ -98,6 +104,8 @@ class Sandboxes:
         """Takes up what the last server left, and has warm sandboxes made. The node is open already."""
         await self.recover()
         self._lives.watch_deadlines()
+        self._ended.begin()
+        self._lives.background(self._sleep.come_back())
         await self._warm()
 
     async def recover(self) -> None:
@@ -108,7 +116,13 @@ class Sandboxes:
 
     async def close(self) -> None:
         """Waits for what is ending. Sandboxes that run go on: the next server adopts them."""
+        self._ended.close()
         await self._lives.close()
+
+    async def pause_all(self) -> int:
+        """Before a stop of the server that is meant to outlive the machine's: pauses what runs, for the next
+        server to resume; how many were paused."""
+        return await self._sleep.pause_all()
 
     async def create(self, team: Team, wanted: NewSandbox) -> Created:
         began = self._clock.ticks()
@@ -121,8 +135,13 @@ class Sandboxes:
         inserted = await self._store.sandboxes.insert(record, limit=self._config.max_sandboxes, once=once)
         if inserted.sandbox_id != record.sandbox_id:
             return Created(await self._made_before(inserted), {})
+<<<<<<< HEAD
+        spec = _spec(record, resolved, wanted)
+        running, timings_ms = await self._lives.start(record, spec, wanted.timeout)
+=======
         written = self._clock.ticks()
         running, timings_ms = await self._lives.start(record, _spec(record, resolved, wanted), wanted.timeout)
+>>>>>>> main
         seconds = self._clock.ticks() - began
         START_SECONDS.observe(seconds)
         SANDBOXES_STARTED.labels(resolved.name or record.template_id).inc()
@@ -151,6 +170,10 @@ class Sandboxes:
             raise _not_found(sandbox_id, record)
         return record
 
+    def kept_until(self, record: SandboxRecord) -> datetime | None:
+        """When one that sleeps is forgotten; ``None`` for one that runs."""
+        return kept_until(record, self._config.paused_days)
+
     async def list(self, wanted: SandboxFilter) -> Page:
         limit = wanted.limit
         if limit is None:
@@ -165,17 +188,17 @@ class Sandboxes:
         return await self._store.sandboxes.count(replace(wanted, states=UP))
 
     async def connect(
-        self, team: Team, sandbox_id: SandboxId, timeout: int
+        self, team: Team, sandbox_id: SandboxId, timeout: int, *, reboot: bool = False
     ) -> tuple[SandboxRecord, Mapping[str, float] | None]:
         """A running sandbox, with ``timeout`` seconds to live at least: its life is never shortened. One that
-        sleeps is resumed, and where the time went is told."""
+        sleeps is resumed, or booted again with its files (``reboot``), and where the time went is told."""
         check_timeout(timeout, self._config.max_timeout)
         async with self._in_time(sandbox_id):
             while True:
                 record = await self._owned(team, sandbox_id)
                 try:
                     if record.state is State.PAUSED:
-                        return await self._resume(record, timeout)
+                        return await self._resume(record, timeout, reboot=reboot)
                     if record.state in UP:
                         return await self._extend(team, sandbox_id, timeout), None
                 except (Conflict, NotFound) as error:
@@ -187,20 +210,22 @@ class Sandboxes:
                 await self._wait_moved(record)
 
     async def resume(
-        self, team: Team, sandbox_id: SandboxId, timeout: int
+        self, team: Team, sandbox_id: SandboxId, timeout: int, *, reboot: bool = False
     ) -> tuple[SandboxRecord, Mapping[str, float] | None]:
         """One that sleeps; raises :class:`Conflict` for one that runs."""
         check_timeout(timeout, self._config.max_timeout)
         record = await self._owned(team, sandbox_id)
         if record.state in UP:
             raise Conflict(f"Sandbox {sandbox_id} is already running")
-        return await self.connect(team, sandbox_id, timeout)
+        return await self.connect(team, sandbox_id, timeout, reboot=reboot)
 
-    async def pause(self, team: Team, sandbox_id: SandboxId, *, must_be_healthy: bool = False) -> None:
-        """Its memory and files are safe on the disk when this returns.
+    async def pause(
+        self, team: Team, sandbox_id: SandboxId, *, memory: bool = True, strict: bool = False
+    ) -> None:
+        """Its memory and files, or its files alone, are safe on the disk when this returns.
 
-        Raises :class:`Conflict` when it does not run, with ``must_be_healthy`` ``CapacityUnavailable`` when
-        its daemon does not answer.
+        Raises :class:`Conflict` when it does not run, with ``strict`` or without ``memory`` ``GuestBusy``
+        when its daemon does not answer.
         """
         record = await self._owned(team, sandbox_id)
         if record.state in (State.KILLING, State.KILLED):
@@ -210,11 +235,10 @@ class Sandboxes:
         if record.state is not State.RUNNING:
             raise Conflict(
                 f"Error pausing sandbox - sandbox '{sandbox_id}' cannot be paused while in "
-                f"'{record.state}' state"
+                f"'{record.state}' state",
+                error_code=_in_flight(record),
             )
-        if must_be_healthy:
-            await self._node.check_healthy(sandbox_id)
-        await self._lives.shielded(self._sleep.pause(record))
+        await self._lives.shielded(self._sleep.pause(record, memory=memory, strict=strict))
 
     async def wake(self, sandbox_id: SandboxId) -> Route | None:
         """Resumes a sandbox that traffic may resume, and waits for one that is on its way; ``None`` when
@@ -250,13 +274,28 @@ class Sandboxes:
         record = await self._running(team, sandbox_id)
         return await self._lives.shielded(self.copies.fork(record, count, timeout))
 
-    async def snapshot(self, team: Team, sandbox_id: SandboxId, name: str | None) -> SnapshotRow:
+    async def snapshot(
+        self, team: Team, sandbox_id: SandboxId, name: str | None, *, memory: bool = True
+    ) -> SnapshotRow:
         """A snapshot that sandboxes can start from; the sandbox runs on."""
         record = await self._running(team, sandbox_id)
-        return await self._lives.shielded(self.copies.snapshot(team, record, name))
+        return await self._lives.shielded(self.copies.snapshot(team, record, name, memory=memory))
 
-    async def _resume(self, record: SandboxRecord, timeout: int) -> tuple[SandboxRecord, Mapping[str, float]]:
-        running, started = await self._lives.shielded(self._sleep.resume(record, timeout))
+    async def rollback(
+        self, team: Team, sandbox_id: SandboxId, snapshot: str
+    ) -> tuple[SandboxRecord, Mapping[str, float]]:
+        """Makes a running sandbox what it was when its ``snapshot`` was taken."""
+        record = await self._owned(team, sandbox_id)
+        if record.state in ASLEEP:
+            raise Conflict(f"Sandbox {sandbox_id} is paused and cannot be rolled back; resume it first")
+        record = await self._running(team, sandbox_id)
+        build = await self._rollbacks.find(team, record, snapshot)
+        return await self._lives.shielded(self._rollbacks.roll_back(record, build))
+
+    async def _resume(
+        self, record: SandboxRecord, timeout: int, *, reboot: bool = False
+    ) -> tuple[SandboxRecord, Mapping[str, float]]:
+        running, started = await self._lives.shielded(self._sleep.resume(record, timeout, reboot=reboot))
         return running, started.timings_ms
 
     @contextlib.asynccontextmanager
@@ -290,8 +329,8 @@ class Sandboxes:
     async def kill(self, team: Team, sandbox_id: SandboxId) -> None:
         """One that runs or sleeps; what it held is given back a moment later."""
         record = await self._owned(team, sandbox_id)
-        if not await self._lives.end(record, EndReason.REQUEST, "killed by its team"):
-            raise _not_found(sandbox_id)
+        if not await self._lives.end(record, EndReason.REQUEST, f"killed by team {team.slug}"):
+            raise _not_found(sandbox_id, await self._store.sandboxes.get(sandbox_id))
 
     async def wait_settled(self) -> None:
         """Returns when what every end has set off is over."""
@@ -325,6 +364,7 @@ class Sandboxes:
             https_ports=wanted.https_ports,
             timeout=wanted.timeout,
             auto_pause=wanted.auto_pause,
+            auto_pause_memory=wanted.auto_pause_memory,
             auto_resume=wanted.auto_resume,
             metadata=dict(wanted.metadata),
             envs=dict(wanted.envs),
@@ -342,8 +382,11 @@ class Sandboxes:
         if record.state in UP:
             return record
         if record.state in (State.STARTING, State.PAUSING, State.RESUMING):
-            raise Conflict(f"Sandbox {sandbox_id} is {record.state}: try again in a moment")
-        raise _not_found(sandbox_id)
+            raise Conflict(
+                f"Sandbox {sandbox_id} is {record.state}: try again in a moment",
+                error_code=_in_flight(record),
+            )
+        raise _not_found(sandbox_id, record)
 
     async def _extend(self, team: Team, sandbox_id: SandboxId, seconds: int) -> SandboxRecord:
         record = await self._running(team, sandbox_id)
@@ -370,17 +413,13 @@ class Sandboxes:
         await self._node.warm((build, build.manifest.resources, size) for build in builds)
 
 
+def _in_flight(record: SandboxRecord) -> str | None:
+    return "sandbox_start_in_flight" if record.state in (State.STARTING, State.RESUMING) else None
+
+
 def _spec(record: SandboxRecord, resolved: Resolved, wanted: NewSandbox) -> StartSpec:
-    identity = Identity(
-        sandbox_id=record.sandbox_id,
-        template_id=record.template_id,
-        build_id=record.build_id,
-        team_id=record.team_id,
-        access_token=record.access_token,
-        envs={**resolved.build.manifest.envs, **record.envs},
-    )
     return StartSpec(
-        identity,
+        record.identity,
         record.resources,
         resolved.build,
         record.allow_internet,
@@ -391,14 +430,14 @@ def _spec(record: SandboxRecord, resolved: Resolved, wanted: NewSandbox) -> Star
 
 def _hash(wanted: NewSandbox) -> str:
     """Lower-case hex of all that a create asks for, but its key."""
-    asked = json.dumps(asdict(replace(wanted, key=None)), sort_keys=True)
+    asked = json.dumps(asdict(replace(wanted, key=None)), sort_keys=True, default=sorted)
     return hashlib.sha256(asked.encode()).hexdigest()
 
 
 def _not_found(sandbox_id: SandboxId, record: SandboxRecord | None = None) -> NotFound:
     """``record``: of one that ended, which is told."""
     text = f"Sandbox \"{sandbox_id}\" doesn't exist or you don't have access to it"
-    if record is not None and record.end is not None:
-        end = record.end
-        text += f" (it ended {end.at:%Y-%m-%d %H:%M:%S} UTC: {end.reason}, {end.detail})"
-    return NotFound(text)
+    if record is None or record.end is None:
+        return NotFound(text)
+    end = record.end
+    return SandboxOver(f"{text} (it ended {end.at:%Y-%m-%d %H:%M:%S} UTC: {end.reason}, {end.detail})", end)

@@ -106,6 +106,7 @@ async def _serve(config: Config, predecessor: Predecessor | None) -> None:
             reign = await _reign(config, stack, estate, elders)
             successor = await _first(stop, reign.succession.wait())
             if successor is None:
+                await _pause_at_stop(config, reign)
                 break
             stack.callback(successor.close)
             estate = await _let_go(reign)
@@ -119,6 +120,12 @@ async def _serve(config: Config, predecessor: Predecessor | None) -> None:
             await successor.end()
             elders.append(_keep_streams(config, stack, reign))
         _log.info("daemon.server.stopping", sandboxes=len(reign.house.routes))
+
+
+async def _pause_at_stop(config: Config, reign: Reign) -> None:
+    if config.pause_at_stop:
+        await reign.skins.api.aclose()  # nothing new meanwhile
+        _log.info("daemon.server.pausing", paused=await reign.house.sandboxes.pause_all())
 
 
 async def _reign(config: Config, stack: AsyncExitStack, estate: Estate, elders: Sequence[Elder]) -> Reign:

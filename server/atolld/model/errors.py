@@ -74,6 +74,19 @@ class CapacityUnavailable(AtollError):
     error_code = "sandbox_capacity_unavailable"
 
 
+class GuestBusy(AtollError):
+    """The daemon inside does not answer now, and the caller wanted to be sure that it does."""
+
+    code = 503
+
+
+class BootUnconfirmed(AtollError):
+    """A sandbox was booted from its files, and its service did not come up."""
+
+    code = 503
+    error_code = "sandbox_filesystem_boot_unconfirmed"
+
+
 class BuildDamaged(AtollError):
     """A build's files are not what its manifest says. Never restored."""
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from atolld.model.sandbox import EndReason, Resources, SandboxId, State
+from atolld.model.sandbox import EndReason, Identity, Resources, SandboxId, State
 from atolld.model.team import TeamId
 
 
@@ -61,14 +61,43 @@ class SandboxRecord:
     """Seconds it was made to live; an automatic resume gives it as many again, or more."""
     auto_pause: bool = False
     """At its deadline it is paused instead of ended."""
+    auto_pause_memory: bool = True
+    """``False``: that pause keeps its files only."""
     auto_resume: bool = False
     """Traffic resumes it."""
     snapshot_id: str | None = None
     """Holds its state while it sleeps; while it is PAUSING, the one that is being written."""
     paused_at: datetime | None = None
+    without_memory: bool = False
+    """It sleeps with its files only, and is booted when it is resumed."""
+    guest_silent: bool = False
+    """Its daemon did not answer when its memory was kept: only a reboot brings it back."""
+    comes_back: bool = False
+    """It was paused because the server stopped, and is resumed when the next one starts."""
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     envs: Mapping[str, str] = field(default_factory=dict[str, str])
     end: End | None = None
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(
+            sandbox_id=self.sandbox_id,
+            template_id=self.template_id,
+            build_id=self.build_id,
+            team_id=self.team_id,
+            access_token=self.access_token,
+            envs=self.envs,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Nap:
+    """How a sandbox is put to sleep."""
+
+    snapshot_id: str
+    at: datetime
+    memory: bool = True
+    comes_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)

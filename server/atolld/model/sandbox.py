@@ -38,6 +38,7 @@ class State(StrEnum):
     STARTING = "starting"
     RUNNING = "running"
     SNAPSHOTTING = "snapshotting"
+    ROLLING_BACK = "rolling back"
     PAUSING = "pausing"
     PAUSED = "paused"
     RESUMING = "resuming"
@@ -49,6 +50,8 @@ class Event(StrEnum):
     STARTED = "started"
     SNAPSHOT = "snapshot"
     SNAPSHOT_DONE = "snapshot_done"
+    ROLLBACK = "rollback"
+    ROLLBACK_DONE = "rollback_done"
     PAUSE = "pause"
     PAUSE_DONE = "pause_done"
     PAUSE_FAILED = "pause_failed"
@@ -63,10 +66,12 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     State.STARTING: {Event.STARTED: State.RUNNING, Event.KILL: State.KILLING},
     State.RUNNING: {
         Event.SNAPSHOT: State.SNAPSHOTTING,
+        Event.ROLLBACK: State.ROLLING_BACK,
         Event.PAUSE: State.PAUSING,
         Event.KILL: State.KILLING,
     },
     State.SNAPSHOTTING: {Event.SNAPSHOT_DONE: State.RUNNING, Event.KILL: State.KILLING},
+    State.ROLLING_BACK: {Event.ROLLBACK_DONE: State.RUNNING, Event.KILL: State.KILLING},
     State.PAUSING: {
         Event.PAUSE_DONE: State.PAUSED,
         Event.PAUSE_FAILED: State.RUNNING,
@@ -83,7 +88,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
 }
 
 
-UP = frozenset({State.RUNNING, State.SNAPSHOTTING})
+UP = frozenset({State.RUNNING, State.SNAPSHOTTING, State.ROLLING_BACK})
 """A client sees these as running: there is a route, and a deadline that counts."""
 ASLEEP = frozenset({State.PAUSING, State.PAUSED, State.RESUMING})
 """A client sees these as paused."""
@@ -105,6 +110,7 @@ class EndReason(StrEnum):
     TIMEOUT = "timeout"
     MEMORY_LIMIT = "memory limit"
     CRASH = "crash"
+    DISK_FULL = "disk full"
     START_FAILED = "start failed"
     HOST_RESTARTED = "host restarted"
     FORGOTTEN = "paused too long"
@@ -130,3 +136,4 @@ class Identity:
     team_id: str
     access_token: str | None = None
     envs: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The sandbox's own; its build's come beside them where they are not named here."""

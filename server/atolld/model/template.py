@@ -16,6 +16,8 @@ from typing import Any, cast
 from atolld.model.sandbox import Resources
 
 MANIFEST_FORMAT = 1
+MEMORY_FILE = "checkpoint.img"
+"""Only snapshots of a whole sandbox have it; others are of its files alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,11 @@ class Build:
     @property
     def snapshot_path(self) -> Path:
         return self.directory / "snapshot"
+
+    @property
+    def has_memory(self) -> bool:
+        """``False``: it is booted instead of restored."""
+        return MEMORY_FILE in self.manifest.snapshot
 
 
 def encode_manifest(manifest: Manifest) -> str:

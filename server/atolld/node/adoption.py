@@ -28,8 +28,8 @@ class Adoption:
     captures: Captures
     unwinding: Unwinding
     home: Path
-    adopted: Callable[[Run, SandboxId], object]
-    """Told of each that goes on."""
+    adopt: Callable[[Run, SandboxId], bool]
+    """Asked of each that lives: whether it goes on."""
 
     async def settle(self) -> None:
         living = await self.runtime.list()
@@ -49,6 +49,6 @@ class Adoption:
                     "sandbox %s does not answer any more and is removed: %s", record.sandbox_id, error
                 )
             else:
-                self.adopted(run, record.sandbox_id)
-                return
+                if self.adopt(run, record.sandbox_id):
+                    return
         await self.unwinding.remove(run)

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from atoll_wire import process
 from atolld.config import Config
-from atolld.model.errors import AtollError
+from atolld.model.errors import AtollError, GuestUnresponsive
 from atolld.model.sandbox import EndReason, Identity, Resources, SandboxId
-from atolld.model.template import Build
+from atolld.model.template import Build, Manifest
 from atolld.node.adoption import Adoption
 from atolld.node.blanks import Blanks
 from atolld.node.captures import Captures, Target
@@ -27,18 +27,22 @@ from atolld.node.keeper import PoolKeeper
 from atolld.node.launcher import Launcher
 from atolld.node.placement import Placement
 from atolld.node.resting import Resting
+from atolld.node.rootfs import is_full
 from atolld.node.runs import Run, Stopwatch
 from atolld.node.runtime.protocol import Runtime
 from atolld.node.sharing import SharingRule
 from atolld.node.slots import Slots
 from atolld.node.snapshots import SnapshotFiles
 from atolld.node.starting import SandboxEnded, Started, StartSpec
+from atolld.node.startup import start_up
 from atolld.node.surroundings import Surroundings
 from atolld.node.unwinding import Unwinding
 from atolld.node.verify import BuildVerifier
 from atolld.node.watches import Watches
 
 _log = logging.getLogger(__name__)
+HEALTH_TIMEOUT = 5.0
+"""Seconds a daemon has to answer before it counts as silent; a busy one takes some tens of milliseconds."""
 
 
 class Node:
@@ -100,7 +104,7 @@ class Node:
         runsc, features = await self._runtime.sha256(), await self._runtime.cpu_features()
         self._placement.open(BuildVerifier(runsc, features, self._guest.public_key, run / "verified.json"))
         adoption = Adoption(
-            self._runtime, self._launcher, self._captures, self._unwinding, self._home, self._enter
+            self._runtime, self._launcher, self._captures, self._unwinding, self._home, self._adopt
         )
         await adoption.settle()
         await asyncio.to_thread(self._snapshots.discard_unfinished)
@@ -156,7 +160,7 @@ class Node:
 
     async def pause(self, sandbox_id: SandboxId, target: Target) -> None:
         """Its state is safe on the disk when this returns, and it is out of memory, or frozen in it for as
-        long as there is room. It runs on as before when this raises."""
+        long as there is room and its memory is part of its state. It runs on as before when this raises."""
         run = self._get(sandbox_id)
         build = await self._captures.take_and_keep_frozen(run, target)
         self._placement.verifier.remember(build)
@@ -165,12 +169,19 @@ class Node:
         run.sandbox_id = None
         with contextlib.suppress(OSError):  # else the next server finds one that no row asks for: as good
             run.write_record()
+        if not target.memory:
+            self._unwinding.remove_soon(run)
+            return
         self._resting.enter(sandbox_id, run, build, target.snapshot_id)
         await self.evict()
 
-    async def check_healthy(self, sandbox_id: SandboxId) -> None:
-        """Raises ``GuestUnresponsive`` unless its daemon answers soon."""
-        await self._launcher.check(self._get(sandbox_id))
+    async def is_healthy(self, sandbox_id: SandboxId) -> bool:
+        """Whether its daemon answers soon. Raises :class:`SandboxEnded`."""
+        try:
+            await self._launcher.check(self._get(sandbox_id), HEALTH_TIMEOUT)
+        except GuestUnresponsive:
+            return False
+        return True
 
     async def capture(self, sandbox_id: SandboxId, target: Target) -> Build:
         """A snapshot of a sandbox that goes on."""
@@ -179,20 +190,61 @@ class Node:
         return build
 
     async def resume(
-        self, identity: Identity, resources: Resources, snapshot_id: str, *, allow_internet: bool = True
+        self,
+        identity: Identity,
+        resources: Resources,
+        snapshot_id: str,
+        *,
+        allow_internet: bool = True,
+        reboot: bool = False,
     ) -> Started:
         """The sandbox as it was paused, from memory where it stayed there, else from its snapshot, which
-        stays. Raises as :meth:`start` does."""
+        stays. ``reboot``: with its files only, and its start command runs again. Raises as :meth:`start`
+        does, and ``BootUnconfirmed``."""
         build = await asyncio.to_thread(self._snapshots.load, snapshot_id)
-        whole = replace(identity, envs={**build.manifest.envs, **identity.envs})
-        spec = StartSpec(whole, resources, build, allow_internet, may_claim=False)
+        spec = StartSpec(identity, resources, build, allow_internet, may_claim=False)
         taken = self._resting.take(identity.sandbox_id)
         if taken is not None:
             run, held = taken
-            if held == snapshot_id and await self._wake(run, spec):
+            if not reboot and held == snapshot_id and await self._wake(run, spec):
                 return self._enter(run, identity.sandbox_id)
             await self._unwinding.remove(run)
+        if reboot and build.has_memory:
+            return await self._start_with_files(spec)
         return await self.start(spec)
+
+    async def _start_with_files(self, spec: StartSpec) -> Started:
+        """Of a snapshot with memory, which is restored for the time it takes to read its files."""
+        manifest = spec.build.manifest
+        files_id = f"{manifest.build_id}-files"
+        target = Target(files_id, manifest.template_id, manifest.name, keep=False, memory=False)
+        run = await self._placement.restore_for_files(spec.build, spec.resources)
+        try:
+            files = await self._captures.take(run, target)
+        finally:
+            await self._unwinding.remove(run)
+        try:
+            self._placement.verifier.remember(files)
+            return await self.start(replace(spec, build=files))
+        finally:
+            await asyncio.shield(self.discard(files_id))
+
+    async def rollback(self, spec: StartSpec) -> Started:
+        """Puts a run of the spec's build into the place of the sandbox that runs, which is gone then. It runs
+        on as before when this raises."""
+        sandbox_id = spec.identity.sandbox_id
+        before = self._get(sandbox_id)
+        run = await self._placement.restore(spec.build, spec.resources)
+        await self._placement.hand_over(run, spec)
+        if self._live.get(sandbox_id) is not before:
+            await self._unwinding.remove(run)
+            raise SandboxEnded(f"sandbox {sandbox_id} ended while it was rolled back")
+        self._leave(sandbox_id)
+        before.sandbox_id = None
+        with contextlib.suppress(OSError):
+            before.write_record()  # now, so that a server that dies later adopts the other one
+        self._unwinding.remove_soon(before)
+        return self._enter(run, sandbox_id)
 
     async def discard(self, snapshot_id: str) -> None:
         """Removes a snapshot from the disk. Idempotent."""
@@ -219,6 +271,12 @@ class Node:
         """Sets how many of each build wait; the pool gets there in the background."""
         await self._see_surroundings()
         self._keeper.aim(builds)
+
+    async def start_up(
+        self, sandbox_id: SandboxId, manifest: Manifest, within: float, report: Callable[[str], object]
+    ) -> None:
+        """Runs the template's start command in a sandbox that was booted, see :mod:`.startup`."""
+        await start_up(self._guest, self._get(sandbox_id).slot.address, manifest, within, report)
 
     async def start_process(self, sandbox_id: SandboxId, start: process.Start, user: str = "root") -> int:
         """Starts a command that outlives the call; its pid inside. For sandboxes without a token."""
@@ -278,6 +336,13 @@ class Node:
         run.timings_ms["resident"] = 1.0
         return True
 
+    def _adopt(self, run: Run, sandbox_id: SandboxId) -> bool:
+        """There are two of one id when a rollback was broken off: either is right."""
+        if sandbox_id in self._live:
+            return False
+        self._enter(run, sandbox_id)
+        return True
+
     def _enter(self, run: Run, sandbox_id: SandboxId) -> Started:
         run.sandbox_id = sandbox_id
         self._live[sandbox_id] = run
@@ -308,4 +373,9 @@ class Node:
         memory = await self._slots.is_out_of_memory(run.slot)
         await self._unwinding.remove(run)
         if self.on_end is not None:
-            self.on_end(sandbox_id, EndReason.MEMORY_LIMIT if memory else EndReason.CRASH, words)
+            self.on_end(sandbox_id, self._why(memory), words)
+
+    def _why(self, out_of_memory: bool) -> EndReason:
+        if out_of_memory:
+            return EndReason.MEMORY_LIMIT
+        return EndReason.DISK_FULL if is_full(self._home / "run") else EndReason.CRASH

@@ -34,6 +34,8 @@ class Target:
     name: str
     keep: bool = True
     """``False``: it is restored at once and never after a crash, so it need not be safe on the disk."""
+    memory: bool = True
+    """``False``: of its files alone."""
 
 
 class Captures:
@@ -104,7 +106,10 @@ class Captures:
 
     async def _write(self, run: Run, target: Target) -> None:
         directory = self._files.unfinished(target.snapshot_id)
-        await self._launcher.write_images(run, directory, keep_running=True)
+        if target.memory:
+            await self._launcher.write_images(run, directory, keep_running=True)
+        else:
+            await self._launcher.write_layer(run, directory)
 
     async def _seal(self, run: Run, target: Target) -> Build:
         assert run.build is not None

@@ -10,10 +10,16 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
+<<<<<<< HEAD
+from atolld.model.errors import BootUnconfirmed, CapacityUnavailable, GuestUnresponsive, HostError
+from atolld.model.sandbox import Resources
+=======
 from atolld.model.errors import CapacityUnavailable, GuestUnresponsive, HostError
 from atolld.model.sandbox import Identity, Resources, SandboxId
+>>>>>>> main
 from atolld.model.template import Build
 from atolld.node.guest import GuestClient, GuestConnection, init_body
 from atolld.node.records import Record, read_build, write_build
@@ -23,6 +29,7 @@ from atolld.node.runtime.protocol import CheckpointUnusable, ContainerSpec, Runt
 from atolld.node.sharing import SharingRule
 from atolld.node.slots import Slot, Slots
 from atolld.node.snapshots import flush
+from atolld.node.startup import start_up
 from atolld.node.surroundings import Surroundings
 from atolld.node.verify import damaged
 
@@ -31,6 +38,8 @@ _DIGEST_FILE = "surroundings"
 """Beside a snapshot's images: the digest of what this host had passed on when it was taken."""
 LONGEST_QUEUE = 256
 """Starts that may wait for their turn."""
+_READY_AGAIN = 40.0
+"""Seconds for the start command of a sandbox that is booted again: less than a client waits."""
 _PROBE_TIMEOUT = 15.0
 """Seconds a fresh daemon may take to answer; it is milliseconds when all is well."""
 
@@ -85,6 +94,44 @@ class Launcher:
                 # A snapshot of a sandbox has its token in it, which the identity to come replaces.
                 await self._guest.init(run.slot.address, {"accessToken": ""}, run.connection)
                 await self._greet(run, watch)
+            run.stack = stack.pop_all()
+        return run
+
+    async def restore_unasked(self, build: Build, resources: Resources) -> Run:
+        """A run of the build's snapshot whose daemon may not answer: for its files."""
+        async with self._place(), AsyncExitStack() as stack:
+            run, spec = await self._create(stack, build.root_path, resources, {}, Stopwatch())
+            run.build = build
+            write_build(run.slot.directory, build)
+            await self._runtime.restore(spec, build.snapshot_path)
+            run.stack = stack.pop_all()
+        return run
+
+    async def reboot(self, build: Build, resources: Resources) -> Run:
+        """A run of a build without memory: booted, with its files, and its start command run again.
+
+        Raises :class:`BootUnconfirmed` when what should run in it does not come up.
+        """
+        watch = Stopwatch()
+        envs = {name: value for name, value in build.manifest.envs.items() if name == "PATH"}
+        async with self._place(), AsyncExitStack() as stack:
+            watch.mark("queue")
+            layer = build.snapshot_path
+            run, spec = await self._create(stack, build.root_path, resources, envs, watch, layer)
+            run.build = build
+            write_build(run.slot.directory, build)
+            await self._runtime.start(spec)
+            watch.mark("start")
+            try:
+                await self._probe(run, watch)
+                await self._greet(run, watch)
+                await start_up(self._guest, run.slot.address, build.manifest, _READY_AGAIN, _log.debug)
+            except (GuestUnresponsive, HostError) as error:
+                raise BootUnconfirmed(
+                    f"The sandbox was booted with its files, but what should run in it does not: "
+                    f"{error.message}; try again, or start another"
+                ) from error
+            watch.mark("start_command")
             run.stack = stack.pop_all()
         return run
 
@@ -148,6 +195,12 @@ class Launcher:
         await self._runtime.checkpoint(run.slot.name, directory, keep_running=keep_running)
         (directory / _DIGEST_FILE).write_text(run.surroundings)
 
+    async def write_layer(self, run: Run, directory: Path) -> None:
+        """As :meth:`write_images`, of its files alone."""
+        needed_mib = (await self._runtime.measure(run.slot.name) >> 20) + 1
+        await asyncio.to_thread(check_free_space, directory, needed_mib, "the snapshot")
+        await self._runtime.save_layer(run.slot.name, directory)
+
     async def _create(
         self,
         stack: AsyncExitStack,
@@ -155,6 +208,7 @@ class Launcher:
         resources: Resources,
         envs: Mapping[str, str],
         watch: Stopwatch,
+        layer: Path | None = None,
     ) -> tuple[Run, ContainerSpec]:
         check_root_image(root_path)
         slot = await self._slots.lease(resources)
@@ -162,7 +216,7 @@ class Launcher:
         run = Run(slot, resources, stack, watch.timings_ms)
         run.write_record()
         watch.mark("slot")
-        spec = self._container_spec(slot, root_path, resources, envs)
+        spec = replace(self._container_spec(slot, root_path, resources, envs), layer=layer)
         stack.push_async_callback(self._runtime.destroy, slot.name)
         await self._runtime.create(spec)
         await self._slots.give_headroom(slot, resources)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from atolld.model.errors import GuestUnresponsive, HostError
 from atolld.model.sandbox import Resources
@@ -61,6 +62,8 @@ class Placement:
         """A run of the build that is nobody's yet. ``may_fill`` false: in a container of its own making."""
         await self.verifier.verify(build)
         await self._make_room(build)
+        if not build.has_memory:
+            return await self._unwinding.launch(self._launcher.reboot(build, resources))
         blank = self._blanks.take(build.root_path, resources) if may_fill else None
         if blank is not None:
             self._blank_taken()
@@ -79,6 +82,12 @@ class Placement:
             _log.warning("a restored sandbox did not answer, it is restored once more: %s", error)
             return await self._unwinding.launch(self._launcher.restore(build, resources))
 
+    async def restore_for_files(self, build: Build, resources: Resources) -> Run:
+        """A run of the build whose daemon may not answer."""
+        await self.verifier.verify(build)
+        await self._make_room(build)
+        return await self._unwinding.launch(self._launcher.restore_unasked(build, resources))
+
     async def hand_over(self, run: Run, spec: StartSpec, patience: float = CALL_TIMEOUT) -> None:
         """Makes the run this sandbox. Removes it when that fails, or takes longer than ``patience``."""
         watch = Stopwatch()
@@ -89,7 +98,8 @@ class Placement:
                 await self._slots.set_internet(run.slot, False)
             run.write_record()
             manifest = spec.build.manifest
-            body = init_body(spec.identity, manifest.default_user, manifest.workdir)
+            identity = replace(spec.identity, envs={**manifest.envs, **spec.identity.envs})
+            body = init_body(identity, manifest.default_user, manifest.workdir)
             await self._guest.init(run.slot.address, body, run.connection, patience)
             run.drop_connection()
         except BaseException:

@@ -15,6 +15,7 @@ from atolld.model.errors import CapacityUnavailable, HostError
 _MIB = 1 << 20
 _RESERVE_MIB = 512
 """Free space that is left for everything else on the disk, MiB."""
+_FULL_MIB = 16
 
 
 def check_root_image(path: Path) -> None:
@@ -36,10 +37,19 @@ def check_free_space(directory: Path, needed_mib: int, what: str) -> None:
 
     Asked before a snapshot is written: near a full disk a truncated one can be reported as good.
     """
-    status = os.statvfs(directory)
-    free_mib = status.f_bavail * status.f_frsize // _MIB
+    free_mib = _free_mib(directory)
     if free_mib < needed_mib + _RESERVE_MIB:
         raise CapacityUnavailable(
             f"{what} needs {needed_mib + _RESERVE_MIB} MiB free at {directory}, there are {free_mib}; "
             "free some space and try again"
         )
+
+
+def is_full(directory: Path) -> bool:
+    """Whether the disk of ``directory`` has no room for what sandboxes write, which ends them."""
+    return _free_mib(directory) < _FULL_MIB
+
+
+def _free_mib(directory: Path) -> int:
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize // _MIB

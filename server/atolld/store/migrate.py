@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from atolld.model.errors import HostError
 
-HEAD = "0003"
+HEAD = "0004"
 """Newest revision below ``migrations/versions`` (a test compares)."""
 
 MIGRATIONS = Path(__file__).with_name("migrations")

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from atolld.model.errors import Conflict, TooMany
-from atolld.model.records import Cursor, Deadline, End, SandboxFilter, SandboxRecord
+from atolld.model.records import Cursor, Deadline, End, Nap, SandboxFilter, SandboxRecord
 from atolld.model.sandbox import (
     SETTLED,
     UP,
@@ -64,16 +64,17 @@ class SandboxRows:
         end: End | None = None,
         deadline: Deadline | None = None,
         due_by: float | None = None,
-        snapshot_id: str | None = None,
+        nap: Nap | None = None,
+        guest_silent: bool = False,
         at: datetime | None = None,
         limit: int | None = None,
     ) -> SandboxRecord:
         """Applies ``events``, one after the other, to the row that ``record`` was read from.
 
-        ``due_by``: only when the row's deadline is not later than these ticks. ``snapshot_id`` goes with a
-        PAUSE, ``at`` is the time of a PAUSE or RESUME_DONE. ``limit``: raises :class:`TooMany` when the team
-        has that many already. Raises :class:`Conflict` when the table does not allow it, or the row is no
-        longer what ``record`` says.
+        ``due_by``: only when the row's deadline is not later than these ticks. ``nap`` goes with a PAUSE,
+        ``guest_silent`` with a PAUSE_DONE, ``at`` is the time of a RESUME_DONE. ``limit``: raises
+        :class:`TooMany` when the team has that many already. Raises :class:`Conflict` when the table does
+        not allow it, or the row is no longer what ``record`` says.
         """
         state = record.state
         incarnation = record.incarnation
@@ -82,12 +83,12 @@ class SandboxRows:
             if following is None:
                 raise Conflict(f"sandbox {record.sandbox_id} is {state}: '{step}' is not possible now")
             state = following
-            incarnation += step is Event.RESUME
+            incarnation += step in (Event.RESUME, Event.ROLLBACK)
         changes: dict[str, Any] = {"state": state.value, "incarnation": incarnation}
-        if Event.PAUSE in events:
-            changes |= {"snapshot_id": snapshot_id, "paused_at": at}
-        if Event.PAUSE_FAILED in events or Event.RESUME_DONE in events:
-            changes |= {"snapshot_id": None, "paused_at": None}
+        if nap is not None or Event.PAUSE_FAILED in events or Event.RESUME_DONE in events:
+            changes |= _nap_values(nap)
+        if Event.PAUSE_DONE in events:
+            changes["guest_silent"] = guest_silent
         if Event.RESUME_DONE in events and at is not None:
             changes["started_at"] = at
         if end is not None:
@@ -155,6 +156,12 @@ class SandboxRows:
         query = select(sandboxes).where(_c.state == State.PAUSED.value)
         async with self._database.read() as connection:
             return [_record(row) for row in (await connection.execute(query)).all()]
+
+    async def forget(self, before: datetime) -> int:
+        """Removes the rows of sandboxes that were over ``before``; how many."""
+        over = and_(_c.state == State.KILLED.value, _c.ended_at < before)
+        async with self._database.write() as connection:
+            return (await connection.execute(delete(sandboxes).where(over))).rowcount
 
     async def used_snapshots(self) -> frozenset[str]:
         """Ids of the snapshots that hold a sandbox's state, or will when they are written."""
@@ -228,6 +235,10 @@ def _values(record: SandboxRecord) -> dict[str, Any]:
         "auto_resume": record.auto_resume,
         "snapshot_id": record.snapshot_id,
         "paused_at": record.paused_at,
+        "auto_pause_memory": record.auto_pause_memory,
+        "without_memory": record.without_memory,
+        "guest_silent": record.guest_silent,
+        "comes_back": record.comes_back,
         "mask_host": record.mask_host,
         "https_ports": sorted(record.https_ports),
     }
@@ -236,6 +247,17 @@ def _values(record: SandboxRecord) -> dict[str, Any]:
 
 def _deadline_values(deadline: Deadline) -> dict[str, Any]:
     return {"deadline_at": deadline.at, "deadline_ticks": deadline.ticks, "boot_id": deadline.boot_id}
+
+
+def _nap_values(nap: Nap | None) -> dict[str, Any]:
+    """``None``: it is awake."""
+    return {
+        "snapshot_id": nap and nap.snapshot_id,
+        "paused_at": nap and nap.at,
+        "without_memory": nap is not None and not nap.memory,
+        "guest_silent": False,
+        "comes_back": nap is not None and nap.comes_back,
+    }
 
 
 def _end_values(end: End) -> dict[str, Any]:
@@ -268,6 +290,10 @@ def _record(row: Row[Any]) -> SandboxRecord:
         auto_resume=row.auto_resume,
         snapshot_id=row.snapshot_id,
         paused_at=row.paused_at,
+        auto_pause_memory=row.auto_pause_memory,
+        without_memory=row.without_memory,
+        guest_silent=row.guest_silent,
+        comes_back=row.comes_back,
         mask_host=row.mask_host,
         https_ports=frozenset(row.https_ports),
         end=end,

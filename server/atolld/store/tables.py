@@ -144,6 +144,10 @@ sandboxes = Table(
     Column("paused_at", Instant),
     Column("mask_host", String),
     Column("https_ports", JSON, nullable=False, server_default="[]"),
+    Column("auto_pause_memory", Boolean, nullable=False, server_default="1"),
+    Column("without_memory", Boolean, nullable=False, server_default="0"),
+    Column("guest_silent", Boolean, nullable=False, server_default="0"),
+    Column("comes_back", Boolean, nullable=False, server_default="0"),
     # Rows outlive teams and templates: no foreign keys, so that the reason of an end is never lost.
     Index(None, "team_id", "state", "started_at", "sandbox_id"),
     Index(None, "state"),

@@ -64,6 +64,8 @@ class Double:
     )
     create_headers: dict[str, str] = field(default_factory=dict[str, str])
     pages: list[list[object]] = field(default_factory=lambda: [[listed()]])
+    ended: dict[str, str] | None = None
+    """Told with the 404 of a sandbox."""
     sandboxes: set[str] = field(default_factory=lambda: {SANDBOX_ID})
     execution: list[bytes] = field(default_factory=list[bytes])
     execution_status: tuple[int, object] | None = None
@@ -118,7 +120,7 @@ class Handler(BaseHTTPRequestHandler):
             page = double.pages.pop(0) if double.pages else []
             self.answer(200, page, {"X-Next-Token": "more" if double.pages else ""})
         elif sandbox_id not in double.sandboxes:
-            self.answer(404, unknown)
+            self.answer(404, unknown | ({} if double.ended is None else {"ended": double.ended}))
         elif self.command == "DELETE":
             double.sandboxes.discard(sandbox_id)
             self.answer(204)

@@ -77,6 +77,19 @@ def test_info_of_an_unknown_one_is_told(server: Double, atoll: Command) -> None:
     assert server.seen[0].path == "/sandboxes/..%2Fi1"
 
 
+def test_info_of_one_that_is_over_says_who_and_why(server: Double, atoll: Command) -> None:
+    server.ended = {"reason": "request", "detail": "killed by team local", "at": "2026-01-02T03:04:05Z"}
+    told = atoll("sandbox", "info", "i1")
+    assert (told.code, "killed by team local" in told.out) == (0, True)
+    assert json.loads(atoll("sandbox", "info", "i1", "--json").out)["ended"]["reason"] == "request"
+
+
+def test_rollback_names_the_snapshot(server: Double, atoll: Command) -> None:
+    assert atoll("sandbox", "rollback", SANDBOX_ID, "local/good:v1").out == SANDBOX_ID + "\n"
+    assert server.seen[0].path == f"/sandboxes/{SANDBOX_ID}/rollback"
+    assert json.loads(server.seen[0].body) == {"snapshotID": "local/good:v1"}
+
+
 def test_kill_ends_all_it_is_given_and_tells_the_missing(server: Double, atoll: Command) -> None:
     ended = atoll("sandbox", "kill", "igone", SANDBOX_ID)
     assert ended.code == 1

@@ -80,7 +80,8 @@ async def test_how_ports_are_asked_is_kept_and_told(client: Any, house: Any) -> 
 @pytest.mark.parametrize(
     "body",
     [
-        {"autoPauseMemory": False, "autoPause": True},
+        {"autoPauseMemory": False},
+        {"autoPauseMemory": False, "autoPause": True, "autoResume": {"enabled": True}},
         {"autoResume": {"enabled": True}},
         {"network": {"denyOut": ["0.0.0.0/0"]}},
         {"iam": {"tokens": {"a": {}}}},

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from atoll_wire import connect, hostauth, process
 from atolld.model.errors import HostError
-from atolld.node.runtime.protocol import CHECKPOINT_FILES, CheckpointUnusable, ContainerSpec, Sharing
+from atolld.node.runtime.protocol import (
+    CHECKPOINT_FILES,
+    LAYER_FILES,
+    CheckpointUnusable,
+    ContainerSpec,
+    Sharing,
+)
 
 ANY_CONTAINER = "fake\n"
 """Contents of a checkpoint that fits every container."""
@@ -53,6 +60,8 @@ class FakeRuntime:
         self.may_checkpoint = asyncio.Event()
         """Cleared, every checkpoint waits."""
         self.may_checkpoint.set()
+        self.silent = False
+        """Set, no daemon answers anything."""
         self.sizes: dict[str, int] = {}
         """Container → bytes its checkpoint takes; nothing, where it is not told."""
         self._host_key = host_key
@@ -70,7 +79,10 @@ class FakeRuntime:
         self._enter("create")
         if spec.name in self.containers:
             raise HostError(f"container {spec.name} exists already")
-        self.containers[spec.name] = FakeContainer(spec)
+        container = self.containers[spec.name] = FakeContainer(spec)
+        if spec.layer is not None:
+            saved: dict[str, str] = json.loads((spec.layer / LAYER_FILES[0]).read_text())
+            container.files |= {path: content.encode() for path, content in saved.items()}
 
     async def start(self, spec: ContainerSpec) -> None:
         self._enter("start")
@@ -97,6 +109,13 @@ class FakeRuntime:
             (directory / file).write_text(repr(container.spec.args))
         if not keep_running:
             await self._end(container, "")
+
+    async def save_layer(self, name: str, directory: Path) -> None:
+        self._enter("save_layer")
+        await self.may_checkpoint.wait()
+        files = {path: content.decode() for path, content in self._get(name).files.items()}
+        for file in LAYER_FILES:
+            (directory / file).write_text(json.dumps(files))
 
     async def measure(self, name: str) -> int:
         self._enter("measure")
@@ -146,7 +165,7 @@ class FakeRuntime:
         container = self._get(spec.name)
         if container.server is not None:
             raise HostError(f"container {spec.name} has started already")
-        guest = _FakeGuest(container, self._host_key)
+        guest = _FakeGuest(container, self._host_key, lambda: self.silent)
         port = int(spec.args[spec.args.index("--port") + 1])
         container.server = await asyncio.start_server(guest.serve, str(spec.link.address.ip), port)
         container.frozen.set()
@@ -163,14 +182,17 @@ class FakeRuntime:
 class _FakeGuest:
     """The daemon's part of the wire that the node uses."""
 
-    def __init__(self, container: FakeContainer, host_key: Ed25519PublicKey | None) -> None:
+    def __init__(
+        self, container: FakeContainer, host_key: Ed25519PublicKey | None, is_silent: Callable[[], bool]
+    ) -> None:
         self._container = container
+        self._is_silent = is_silent
         self._host_key = host_key
         self._last_ms = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            while request := await self._read(reader):
+            while (request := await self._read(reader)) and not self._is_silent():
                 status, content_type, body = self._answer(*request)
                 head = f"HTTP/1.1 {status} -\r\nContent-Type: {content_type}\r\n"
                 writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)

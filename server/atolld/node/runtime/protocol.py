@@ -25,6 +25,8 @@ from atolld.model.sandbox import Resources
 
 CHECKPOINT_FILES = ("checkpoint.img", "pages_meta.img", "pages.img")
 """The files of a checkpoint, in the order the runtime hands them on."""
+LAYER_FILES = ("fscheckpoint.pb", "multitar.img", "pages_meta.img", "pages.img")
+"""Those of a writable layer alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,9 @@ class ContainerSpec:
     args: tuple[str, ...]
     hostname: str = "atoll"
     envs: Mapping[str, str] = field(default_factory=dict[str, str])
+    layer: Path | None = None
+    """Directory of what its writable layer holds from the beginning, as :meth:`Runtime.save_layer` wrote it;
+    for a blank that is started, not restored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +126,12 @@ class Runtime(Protocol):
 
         ``delta``: without the pages it shares and has not changed. Otherwise the checkpoint stands alone, and
         the container, if it goes on, shares no pages any more."""
+        ...
+
+    async def save_layer(self, name: str, directory: Path) -> None:
+        """Writes :data:`LAYER_FILES` into the existing, empty ``directory``: all that the writable layer
+        holds but its sockets, and nothing of the memory. Flushing is the caller's. It stands still meanwhile;
+        a frozen one stays frozen."""
         ...
 
     async def measure(self, name: str) -> int:

@@ -20,7 +20,13 @@ from atolld.model.errors import HostError
 from atolld.node.runtime.bundle import HOST_DIRECTORY, build_config, network_args, runsc_flags
 from atolld.node.runtime.control_socket import call
 from atolld.node.runtime.processes import kill_and_wait, sum_unlinked_files, wait_ended
-from atolld.node.runtime.protocol import CHECKPOINT_FILES, CheckpointUnusable, ContainerSpec, Sharing
+from atolld.node.runtime.protocol import (
+    CHECKPOINT_FILES,
+    LAYER_FILES,
+    CheckpointUnusable,
+    ContainerSpec,
+    Sharing,
+)
 from atolld.node.runtime.state_files import (
     Container,
     read_container,
@@ -81,9 +87,10 @@ class RunscRuntime:
         self._check_socket_path(spec.name)
         await asyncio.to_thread(self._write_bundle, spec)
         flags = runsc_flags(str(self._root), spec)
+        layer = [] if spec.layer is None else [f"--fs-restore-image-path={spec.layer}"]
         try:
             await self._run(
-                [*flags, "create", f"--bundle={spec.directory}", spec.name],
+                [*flags, "create", *layer, f"--bundle={spec.directory}", spec.name],
                 spec.directory / _LOG,
                 directory=spec.root_image.parent,
             )
@@ -135,6 +142,11 @@ class RunscRuntime:
         paths = [directory / name for name in CHECKPOINT_FILES]
         with _open_files(paths, os.O_RDWR | os.O_CREAT | os.O_EXCL) as files:
             await self._call(name, "Checkpoint", options, files, timeout=600)
+
+    async def save_layer(self, name: str, directory: Path) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+        with _open_files([directory / name for name in LAYER_FILES], flags) as files:
+            await self._call(name, "FSSave", {"paths": [{"path": "/"}]}, files, timeout=600)
 
     async def measure(self, name: str) -> int:
         container = await self._find(name)

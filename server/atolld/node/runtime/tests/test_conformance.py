@@ -20,6 +20,7 @@ from atolld.node.guest import GuestClient
 from atolld.node.runtime.fake import FakeRuntime
 from atolld.node.runtime.protocol import (
     CHECKPOINT_FILES,
+    LAYER_FILES,
     CheckpointUnusable,
     ContainerSpec,
     Runtime,
@@ -246,3 +247,29 @@ async def test_commands_run_inside(rig: Rig) -> None:
         str(spec.link.address.ip), process.Start("/bin/probe", ["facts"]), "root"
     )
     assert code == 0
+
+
+async def test_a_saved_layer_is_there_after_a_cold_start(rig: Rig, tmp_path: Path) -> None:
+    layer, again, image = (tmp_path / name for name in ("layer", "again", "image"))
+    for directory in (layer, again, image):
+        directory.mkdir()
+    spec = await started(rig)
+    await rig.guest.write_file(str(spec.link.address.ip), "/kept.txt", b"of before")
+    await rig.runtime.freeze(spec.name)
+    await rig.runtime.save_layer(spec.name, layer)
+    await rig.runtime.thaw(spec.name)
+    assert await answers(rig, spec)
+    cold = replace(await rig.spec(), layer=layer)
+    await rig.runtime.create(cold)
+    await rig.runtime.start(cold)
+    assert await answers(rig, cold)
+    await rig.runtime.save_layer(cold.name, again)
+    saved = [await asyncio.to_thread((again / name).read_bytes) for name in LAYER_FILES]
+    assert any(b"of before" in content for content in saved)
+    # A checkpoint of it fits any blank.
+    await rig.runtime.checkpoint(cold.name, image, keep_running=False)
+    await rig.runtime.destroy(cold.name)
+    warm = await rig.spec()
+    await rig.runtime.create(warm)
+    await rig.runtime.restore(warm, image)
+    assert await answers(rig, warm)
