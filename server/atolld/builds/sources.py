@@ -39,7 +39,8 @@ class Clone:
     def envd_files(self) -> Iterator[Path]:
         """All that the Go compiler reads, tests left out."""
         for path in self.envd.rglob("*"):
-            if path.is_file() and not path.name.endswith("_test.go") and "testdata" not in path.parts:
+            unread = path.name.endswith("_test.go") or path.suffix == ".md" or "testdata" in path.parts
+            if path.is_file() and not unread:
                 yield path
 
     def interpreter_files(self) -> Iterator[Path]:
