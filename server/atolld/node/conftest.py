@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -37,7 +37,22 @@ def runsc_binary() -> Path:
 @pytest.fixture(scope="session")
 def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An EROFS image with envd and the probe in it, and nothing else that runs."""
-    directory = tmp_path_factory.mktemp("root")
+    return make_root(tmp_path_factory.mktemp("root"), {})
+
+
+@pytest.fixture(scope="session")
+def stress_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One with the isolation suite's program in it, too."""
+    directory = tmp_path_factory.mktemp("stress-root")
+    program = directory / "stress"
+    source = Path(__file__).parent / "tests" / "stress" / "main.c"
+    compiler = shutil.which("cc") or pytest.skip("no C compiler: install gcc")
+    _run([compiler, "-O1", "-static", "-pthread", "-o", str(program), str(source)], directory)
+    return make_root(directory, {"stress": program})
+
+
+def make_root(directory: Path, programs: Mapping[str, Path]) -> Path:
+    """``programs`` go to ``/bin``."""
     tree = directory / "tree"
     for name in (".atoll", "bin", "dev", "etc", "home/user", "proc", "root", "run", "sys", "tmp"):
         (tree / name).mkdir(parents=True)
@@ -45,6 +60,8 @@ def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (tree / "etc/group").write_text("root:x:0:\nuser:x:1000:\n")
     _go_build(_REPOSITORY / "guest" / "envd", ".", tree / ".atoll" / "envd")
     _go_build(Path(__file__).parent / "tests" / "probe", "main.go", tree / "bin" / "probe")
+    for name, program in programs.items():
+        shutil.copy(program, tree / "bin" / name)
     image = directory / "tiny.erofs"
     _run(["mkfs.erofs", "-x-1", "-Enoinline_data", str(image), str(tree)], directory)
     return image
