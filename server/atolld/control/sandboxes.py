@@ -135,13 +135,8 @@ class Sandboxes:
         inserted = await self._store.sandboxes.insert(record, limit=self._config.max_sandboxes, once=once)
         if inserted.sandbox_id != record.sandbox_id:
             return Created(await self._made_before(inserted), {})
-<<<<<<< HEAD
-        spec = _spec(record, resolved, wanted)
-        running, timings_ms = await self._lives.start(record, spec, wanted.timeout)
-=======
         written = self._clock.ticks()
         running, timings_ms = await self._lives.start(record, _spec(record, resolved, wanted), wanted.timeout)
->>>>>>> main
         seconds = self._clock.ticks() - began
         START_SECONDS.observe(seconds)
         SANDBOXES_STARTED.labels(resolved.name or record.template_id).inc()

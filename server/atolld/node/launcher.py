@@ -13,13 +13,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-<<<<<<< HEAD
 from atolld.model.errors import BootUnconfirmed, CapacityUnavailable, GuestUnresponsive, HostError
-from atolld.model.sandbox import Resources
-=======
-from atolld.model.errors import CapacityUnavailable, GuestUnresponsive, HostError
 from atolld.model.sandbox import Identity, Resources, SandboxId
->>>>>>> main
 from atolld.model.template import Build
 from atolld.node.guest import GuestClient, GuestConnection, init_body
 from atolld.node.records import Record, read_build, write_build
