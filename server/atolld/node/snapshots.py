@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,15 +75,20 @@ class SnapshotFiles:
         work, final = self._directory / f"{snapshot_id}{_UNFINISHED}", self._directory / snapshot_id
         try:
             files = work / "snapshot"
-            if safe:
-                flush(files)
+            with ThreadPoolExecutor(1) as disk:
+                # Beside each other: one waits for the disk, the other for the processor.
+                flushing = disk.submit(flush, files) if safe else None
+                vouched = {path.name: _vouch(path, hashed=safe) for path in sorted(files.iterdir())}
+            if flushing is not None:
+                flushing.result()
             manifest = replace(
                 base,
                 template_id=template_id,
                 build_id=snapshot_id,
                 name=name,
+                warmup=None,  # a user's kernel is no place for the template's cell
                 created_at=datetime.now(UTC).isoformat(),
-                snapshot={path.name: _vouch(path, hashed=safe) for path in sorted(files.iterdir())},
+                snapshot=vouched,
             )
             (work / MANIFEST_FILE).write_text(encode_manifest(manifest))
             if safe:
