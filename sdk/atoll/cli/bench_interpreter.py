@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Generator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ FIRST, TENTH = "first run_code", "tenth run_code"
 LIVING, JUPYTER = "run_code 1+1", "raw Jupyter 1+1"
 PRINTS, JUPYTER_PRINTS = "100,000 prints", "raw Jupyter 100,000 prints"
 IMPORT = "import numpy, pandas, matplotlib.pyplot"
+ARRIVAL, CHART = "print to callback", "chart of 10,000 points"
 LANGUAGES = ("bash", "javascript", "typescript", "r", "java")
 _ONE = {"bash": "echo 1", "javascript": "1", "typescript": "1", "r": "1", "java": "1"}
 _PRINT = "for i in range(100_000): print(i)"
@@ -35,6 +37,16 @@ _IMPORT = (
     "print((time.perf_counter() - begin) * 1000)"
 )
 _PRINT_ROUNDS = 3
+# Each line says when it was written. Sandbox and host read one clock.
+_TELL_TIME = "import time\nfor _ in range(20):\n    time.sleep(0.05)\n    print(time.time())"
+_CHART = (
+    "import time\nimport matplotlib.pyplot as plt\nfrom atoll_guest.interpreter.charts import extract_chart\n"
+    "figure, axes = plt.subplots()\naxes.plot(range(10_000), range(10_000))\ntimes = []\n"
+    "for _ in range(10):\n"
+    "    begin = time.perf_counter()\n    extract_chart(figure)\n"
+    "    times.append((time.perf_counter() - begin) * 1000)\n"
+    "plt.close(figure)\nprint(*times)"
+)
 
 # Runs in the sandbox, with the template's Python. argv: how often what is measured.
 _RAW = """
@@ -122,6 +134,8 @@ def _measure_living(guest: Guest, findings: Findings, n: int) -> None:
     for _ in range(max(2, n // 2)):
         findings.add(LIVING, *(measure_ms(lambda: _run(guest, "1+1"))[1] for _ in range(10)))
         findings.add(JUPYTER, *_inside(guest, _RAW, "10", "1+1"))
+    findings.add(ARRIVAL, *_arrivals(guest))
+    findings.add(CHART, *map(float, _run(guest, _CHART).split()))
     for _ in range(_PRINT_ROUNDS):
         findings.add(PRINTS, measure_ms(lambda: _run(guest, _PRINT))[1])
         findings.add(JUPYTER_PRINTS, *_inside(guest, _RAW, "1", _PRINT))
@@ -151,6 +165,17 @@ def _run(guest: Guest, code: str, language: str | None = None) -> str:
             if isinstance(event, Stdout):
                 printed.append(event.text)
     return "".join(printed)
+
+
+def _arrivals(guest: Guest) -> list[float]:
+    """Milliseconds from the write of each line to its arrival here."""
+    late: list[float] = []
+    with closing(guest.execute(Request(_TELL_TIME), SANDBOX_TIMEOUT)) as events:
+        for event in events:
+            if isinstance(event, Stdout):
+                now = time.time()
+                late += [(now - float(line)) * 1000 for line in event.text.split()]
+    return late
 
 
 def _inside(guest: Guest, script: str, *arguments: str) -> list[float]:
@@ -247,6 +272,12 @@ def promises(findings: Findings) -> dict[str, float]:
         "prints against raw Jupyter, times as fast (at least 0.5)": p50[JUPYTER_PRINTS] / p50[PRINTS],
         "first import, ms (at most 50)": p50[IMPORT],
     }
+    for name, measure in (
+        ("from print to callback, ms (at most 5)", ARRIVAL),
+        ("chart data of 10,000 points, ms (at most 30)", CHART),
+    ):
+        if measure in p50:
+            found[name] = p50[measure]
     for language, (first, start) in findings.languages.items():
         found[f"{language}: first execution over its start, times (at most 1.5)"] = first / start
     if findings.memory_mib:

@@ -150,6 +150,7 @@ class Builder:
             envs=self._variables(template),
             start_command=template.start_command,
             ready_command=template.ready_command,
+            warmup=template.warmup,
             fingerprint=guest.snapshot_fingerprint,
             host_key=guest.public_key,
         )

@@ -128,6 +128,8 @@ class Roots:
             parts.append(self._tree_key(RECIPES[recipe.parent]))
         if recipe is CODE_INTERPRETER:
             parts += [path.read_bytes() for path in self._locks()]
+        if recipe is LANGUAGES:
+            parts += [path.read_bytes() for path in self.clone.java_kernel]
         return key_of(*parts)
 
     def _locks(self) -> list[Path]:
@@ -284,6 +286,9 @@ class Roots:
         (inputs / "apt.conf").write_text("\n".join([*options, ""]))
         for lock in self._locks():
             shutil.copyfile(lock, inputs / lock.name)
+        (inputs / "java").mkdir()
+        for source in self.clone.java_kernel:
+            shutil.copyfile(source, inputs / "java" / source.name)
         shutil.copy(self.uv, inputs / "uv")
         inputs.chmod(0o755)
 

@@ -33,6 +33,11 @@ class Clone:
         return self.interpreter / "package.json", self.interpreter / "package-lock.json"
 
     @property
+    def java_kernel(self) -> list[Path]:
+        """What the layer `languages` compiles with its JDK."""
+        return sorted((self.interpreter / "atoll_guest/interpreter/java_kernel").glob("*.java"))
+
+    @property
     def lock(self) -> Path:
         return self.root / "requirements.lock"
 

@@ -24,6 +24,8 @@ class TemplateRecipe:
     """Runs on in the snapshot; started as `user` in its home, once, when the template is built."""
     ready_command: str | None = None
     """Exits 0 when the start command is ready to be kept."""
+    warmup: str | None = None
+    """As in the manifest."""
 
 
 _TEMPLATES = (
@@ -36,6 +38,7 @@ _TEMPLATES = (
         path=f"/opt/python/bin:{_PATH}",
         start_command="PYTHONPATH=/opt/atoll/interpreter exec python -m atoll_guest.interpreter",
         ready_command="curl --silent --fail --max-time 5 --output /dev/null http://localhost:49999/health",
+        warmup="",
     ),
 )
 TEMPLATES: Mapping[str, TemplateRecipe] = {template.name: template for template in _TEMPLATES}

@@ -17,6 +17,7 @@ from typing import Any, Literal
 _R_LIBRARIES = ("/usr/local/lib/R/site-library", "/usr/lib/R/site-library", "/usr/lib/R/library")
 _IRKERNEL = "IRkernel::main()"
 _OUR_IRKERNEL = f"source('{Path(__file__).parent / 'r_kernel' / 'start.R'}')"
+_JAVA = Path("/opt/atoll/java")
 _NODE_KERNEL = Path(__file__).parent / "node_kernel" / "main.js"
 AMARO = Path(os.environ.get("ATOLL_AMARO", "/opt/atoll/node/node_modules/amaro"))
 """Node.js' own TypeScript-to-JavaScript module; `guest/interpreter/package.json` is what installs it."""
@@ -102,6 +103,24 @@ def r_spec() -> KernelSpec | None:
     )
 
 
+def java_spec() -> KernelSpec | None:
+    """Our own on JShell, compiled where the languages' layer was made; None without it."""
+    java = shutil.which("java")
+    if java is None or not (_JAVA / "kernel.jar").is_file():
+        return None
+    return KernelSpec(
+        language="java",
+        argv=(
+            *(java, "-XX:+UseSerialGC", "-Xshare:auto", f"-XX:SharedArchiveFile={_JAVA / 'kernel.jsa'}"),
+            *("-Djava.awt.headless=true", "-cp", str(_JAVA / "kernel.jar"), "atoll.Main"),
+            "{connection_file}",
+        ),
+        interrupt_mode="message",
+        transport="ipc",
+        drops_output=False,
+    )
+
+
 def _built_in(language: str) -> KernelSpec | None:
     match language:
         case "bash":
@@ -110,6 +129,8 @@ def _built_in(language: str) -> KernelSpec | None:
             return node_spec(language)
         case "r":
             return r_spec()
+        case "java":
+            return java_spec()
         case _:
             return None
 

@@ -12,5 +12,11 @@ mkdir -p /var/lib/apt/lists/partial /var/cache/apt/archives/partial /var/log/apt
 # A sandbox's install.packages() needs no sudo, as its `pip install`.
 chown user:user /usr/local/lib/R/site-library
 
-# Classes that every start of Java loads, mapped instead of parsed.
+# Classes that every start of Java loads, mapped instead of parsed: the JDK's, and those of our kernel, which this JDK
+# compiles. It stands in for jjava's.
 java -Xshare:dump > /dev/null
+mkdir -p /opt/atoll/java
+javac -d /tmp/java /run/atoll/java/*.java
+jar --create --file /opt/atoll/java/kernel.jar -C /tmp/java .
+java -XX:+UseSerialGC -XX:ArchiveClassesAtExit=/opt/atoll/java/kernel.jsa -cp /opt/atoll/java/kernel.jar atoll.Main
+rm -rf /tmp/java /tmp/rehearsal* /opt/python/share/jupyter/kernels/java
