@@ -97,11 +97,15 @@ class Captures:
     async def _writing(self, run: Run, target: Target) -> AsyncGenerator[None]:
         if run.build is None:
             raise HostError("the sandbox does not know what it was made of: kill it and create another")
-        await asyncio.to_thread(self._files.begin, target.snapshot_id)
         try:
+            await asyncio.to_thread(self._files.begin, target.snapshot_id)
             yield
-        except BaseException:
+        except BaseException as error:
             await asyncio.shield(asyncio.to_thread(self._files.discard, target.snapshot_id))
+            if isinstance(error, OSError):
+                raise HostError(
+                    f"the snapshot cannot be written ({error}): free some space, try again"
+                ) from error
             raise
 
     async def _write(self, run: Run, target: Target) -> None:

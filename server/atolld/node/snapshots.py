@@ -107,9 +107,14 @@ class SnapshotFiles:
         """Idempotent. A sandbox that is still loading it has the files open, and is not disturbed."""
         final = self._directory / snapshot_id
         root_image = _read_root_image(final)
-        with contextlib.suppress(FileNotFoundError):
+        try:
             # In one step, so that no half of it passes for a whole one.
             final.rename(final.with_name(f"{snapshot_id}{_UNFINISHED}"))
+        except FileNotFoundError:
+            pass
+        except OSError:  # a full disk may refuse even that
+            (final / MANIFEST_FILE).unlink(missing_ok=True)
+            shutil.rmtree(final, ignore_errors=True)
         shutil.rmtree(final.with_name(f"{snapshot_id}{_UNFINISHED}"), ignore_errors=True)
         # One that came with an import is nobody else's business, and lies in a folder of its own.
         if Path(root_image).parent.name and root_image not in list_used_images(self._roots.parent):
