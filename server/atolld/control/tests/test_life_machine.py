@@ -27,7 +27,8 @@ from atolld.model.sandbox import SandboxId, State
 from atolld.node import Node
 from atolld.node.doubles import FakeMachine
 
-_VERBS = ("measure", "freeze", "checkpoint", "thaw", "create", "restore")
+_VERBS = ("measure", "freeze", "checkpoint", "save_layer", "thaw", "create", "start", "restore")
+_CALLS = ("pause", "doze", "connect", "reboot", "wake", "kill", "fork", "set_timeout")
 
 
 class Lives(RuleBasedStateMachine):
@@ -73,7 +74,9 @@ class Lives(RuleBasedStateMachine):
         sandboxes, team = self.house.sandboxes, self.house.team
         return {
             "pause": lambda: sandboxes.pause(team, sandbox_id),
+            "doze": lambda: sandboxes.pause(team, sandbox_id, memory=False),
             "connect": lambda: sandboxes.connect(team, sandbox_id, 100),
+            "reboot": lambda: sandboxes.connect(team, sandbox_id, 100, reboot=True),
             "wake": lambda: sandboxes.wake(sandbox_id),
             "kill": lambda: sandboxes.kill(team, sandbox_id),
             "fork": lambda: self._fork(sandbox_id),
@@ -96,7 +99,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule(
         names=st.lists(
-            st.sampled_from(["pause", "connect", "wake", "kill", "fork", "set_timeout"]),
+            st.sampled_from(_CALLS),
             min_size=1,
             max_size=4,
         ),
