@@ -41,6 +41,8 @@ class FakeContainer:
     spec: ContainerSpec
     sharing: Sharing | None = None
     """What its restore was asked to share."""
+    is_deaf: bool = False
+    """Its daemon takes connections and answers none."""
     frozen: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while it is *not* frozen."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -62,6 +64,8 @@ class FakeRuntime:
         self.may_checkpoint.set()
         self.silent = False
         """Set, no daemon answers anything."""
+        self.deaf = 0
+        """How many of the next restores give a deaf daemon."""
         self.sizes: dict[str, int] = {}
         """Container → bytes its checkpoint takes; nothing, where it is not told."""
         self._host_key = host_key
@@ -96,7 +100,11 @@ class FakeRuntime:
         taken_of = (directory / CHECKPOINT_FILES[0]).read_text()
         if taken_of not in (ANY_CONTAINER, repr(spec.args)):
             raise CheckpointUnusable(f"the checkpoint is of {taken_of}")
-        self._get(spec.name).sharing = sharing
+        container = self._get(spec.name)
+        container.sharing = sharing
+        if self.deaf > 0:
+            self.deaf -= 1
+            container.is_deaf = True
         await self._serve(spec)
 
     async def checkpoint(
@@ -193,6 +201,9 @@ class _FakeGuest:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while (request := await self._read(reader)) and not self._is_silent():
+                if self._container.is_deaf:
+                    await self._container.ended.wait()
+                    return
                 status, content_type, body = self._answer(*request)
                 head = f"HTTP/1.1 {status} -\r\nContent-Type: {content_type}\r\n"
                 writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)

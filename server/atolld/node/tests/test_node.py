@@ -12,7 +12,7 @@ from atoll_wire import process
 from atolld.model.errors import BuildDamaged, GuestUnresponsive, HostError
 from atolld.model.sandbox import EndReason, Identity, Resources, SandboxId
 from atolld.model.template import Build
-from atolld.node import Node, SandboxEnded, Slot, StartSpec, Surroundings
+from atolld.node import Node, SandboxEnded, Slot, StartSpec, Surroundings, launcher
 from atolld.node.doubles import FakeMachine, fake_build
 
 ONE = SandboxId("i1")
@@ -58,6 +58,32 @@ async def test_a_start_that_fails_at_any_step_leaves_nothing(
     machine.slots.fail[verb] = machine.runtime.fail[verb] = 1
     with pytest.raises(HostError):
         await machine.node.start(start_spec(build, allow_internet=False))
+    assert not machine.runtime.containers
+    assert not machine.slots.leased
+
+
+async def test_a_restore_that_nobody_answers_is_made_once_more(
+    machine: FakeMachine, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gVisor issue 13920: a listener can be deaf after a restore into another network."""
+    monkeypatch.setattr(launcher, "_PROBE_TIMEOUT", 0.1)
+    machine.runtime.deaf = 1
+    started = await machine.node.start(start_spec(build))
+    assert machine.runtime.calls.count("restore") == 2
+    (container,) = machine.runtime.containers.values()
+    assert not container.is_deaf
+    assert (container.last_init["sandboxID"], machine.node.running()) == ("i1", {ONE: started.address})
+    assert len(machine.slots.leased) == 1
+
+
+async def test_a_build_that_stays_deaf_is_an_error_and_leaves_nothing(
+    machine: FakeMachine, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "_PROBE_TIMEOUT", 0.1)
+    machine.runtime.deaf = 2
+    with pytest.raises(GuestUnresponsive):
+        await machine.node.start(start_spec(build))
+    assert machine.runtime.calls.count("restore") == 2
     assert not machine.runtime.containers
     assert not machine.slots.leased
 
