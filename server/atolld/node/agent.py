@@ -73,7 +73,6 @@ class Node:
         self._captures = Captures(runtime, slots, self._launcher, self._snapshots)
         self._resting = Resting(self._unwinding, self._watches, config.resident_memory_mib)
         self._blanks = Blanks(self._launcher)
-        refill_wanted = asyncio.Event()
         self._placement = Placement(
             launcher=self._launcher,
             guest=guest,
@@ -81,7 +80,7 @@ class Node:
             blanks=self._blanks,
             resting=self._resting,
             unwinding=self._unwinding,
-            blank_taken=refill_wanted.set,
+            blank_taken=lambda: self._keeper.notice_taken(),
         )
         self._keeper = PoolKeeper(
             runtime=runtime,
@@ -90,7 +89,6 @@ class Node:
             blanks=self._blanks,
             unwinding=self._unwinding,
             watches=self._watches,
-            refill_wanted=refill_wanted,
             blank_size=config.blank_size,
             memory_mib=config.pool_memory_mib,
         )

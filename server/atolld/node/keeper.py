@@ -56,7 +56,6 @@ class PoolKeeper:
         blanks: Blanks,
         unwinding: Unwinding,
         watches: Watches,
-        refill_wanted: asyncio.Event,
         blank_size: int,
         memory_mib: int | None,
     ) -> None:
@@ -74,8 +73,8 @@ class PoolKeeper:
         self._least: dict[Kind, tuple[Build, int]] = {}
         self._demands: dict[Kind, Demand] = {}
         self._blocked: set[Kind] = set()
-        self._refill_wanted = refill_wanted
-        self._last_claim = 0.0
+        self._refill_wanted = asyncio.Event()
+        self._last_taken = 0.0
 
     def aim(self, builds: Iterable[tuple[Build, Resources, int]]) -> None:
         """How many of each build wait at least from now on, none at all where that is 0; the pool gets there
@@ -93,11 +92,10 @@ class PoolKeeper:
     async def claim(self, spec: StartSpec) -> Run | None:
         """A warm run that became this sandbox; ``None`` when none waits that is alive."""
         kind = Kind(spec.build.manifest.build_id, spec.resources)
-        self._last_claim = time.monotonic()
         if kind in self._demands:
-            self._demands[kind].arrive(self._last_claim)
+            self._demands[kind].arrive(time.monotonic())
         while (run := self._take(kind)) is not None:
-            self._refill_wanted.set()
+            self.notice_taken()
             watch = Stopwatch()
             run.timings_ms = watch.timings_ms
             try:
@@ -110,6 +108,11 @@ class PoolKeeper:
             run.timings_ms["warm"] = 1.0
             return run
         return None
+
+    def notice_taken(self) -> None:
+        """One less waits, warm or blank: it is replaced in a moment."""
+        self._last_taken = time.monotonic()
+        self._refill_wanted.set()
 
     def take_all(self) -> list[Run]:
         """What waits, blanks too; the caller's from now on."""
@@ -191,8 +194,8 @@ class PoolKeeper:
 
     async def _wait_calm(self) -> None:
         until = time.monotonic() + _LONGEST_RESPITE
-        while (now := time.monotonic()) < min(until, self._last_claim + _RESPITE):  # noqa: ASYNC110
-            await asyncio.sleep(min(until, self._last_claim + _RESPITE) - now)
+        while (now := time.monotonic()) < min(until, self._last_taken + _RESPITE):  # noqa: ASYNC110
+            await asyncio.sleep(min(until, self._last_taken + _RESPITE) - now)
 
     async def _drop_old(self) -> None:
         for waiting in [w for w in self._waiting if time.monotonic() - w.since >= OLDEST]:
