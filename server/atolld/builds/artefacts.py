@@ -24,6 +24,12 @@ class Artefacts:
         return self._bin / "runsc"
 
     @property
+    def runsc_patch_level(self) -> str:
+        """The first half of the key of a runsc with our changes in it; empty for another."""
+        level, dash, _ = (self.current_key("runsc") or "").partition("-")
+        return level if dash else ""
+
+    @property
     def envd(self) -> Path:
         """The guest daemon of the last set-up; a link. Roots carry their own copy."""
         return self._bin / "envd"

@@ -127,6 +127,7 @@ class Builder:
             root=root.file,
             snapshot=await asyncio.to_thread(_vouch_all, snapshot),
             runsc_sha256=await asyncio.to_thread(hash_file, runsc),
+            runsc_patch_level=self._artefacts.runsc_patch_level,
             cpu_features=parse_features(features),
         )
 
@@ -166,6 +167,7 @@ class Builder:
             root=nothing,
             snapshot={},
             runsc_sha256="",
+            runsc_patch_level="",
             cpu_features=(),
         )
 

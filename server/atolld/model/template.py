@@ -58,6 +58,8 @@ class Manifest:
     that a build is out of date, before a restore fails."""
     host_key: str = ""
     """Public half, base64, of the key of the host that the daemon inside obeys; empty in old manifests."""
+    runsc_patch_level: str = ""
+    """Names our changes in the gVisor that took the snapshot; empty when it has none."""
     format: int = MANIFEST_FORMAT
 
 
