@@ -169,6 +169,13 @@ def test_logs_which_this_server_has_not_yet_are_told_so(cli: Cli, sandbox_id: st
     assert b"404" in ran.stdout + ran.stderr, ran.stdout + ran.stderr
 
 
+def test_metrics_which_this_server_has_not_yet_fail_at_once(cli: Cli, sandbox_id: str) -> None:
+    """In the words of the SDK, to which every 404 of this route is a missing sandbox."""
+    ran = cli.run("sandbox", "metrics", sandbox_id)
+    assert ran.returncode == 1
+    assert b"not found" in ran.stderr, ran.stdout + ran.stderr
+
+
 # --- the terminal
 
 

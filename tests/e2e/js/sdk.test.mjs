@@ -1,9 +1,15 @@
 // Run by ../test_js_sdk.py with E2B_* in the environment; one process, one sandbox.
 import assert from 'node:assert/strict'
+import diagnostics from 'node:diagnostics_channel'
 import { after, before, test } from 'node:test'
 import { Sandbox } from '@e2b/code-interpreter'
 
 let sandbox
+const spoken = new Map() // host -> what was agreed with it on each connection, the SDK's own and node's
+diagnostics.subscribe('undici:client:connected', ({ connectParams, socket }) => {
+  const host = connectParams.hostname
+  spoken.set(host, (spoken.get(host) ?? new Set()).add(socket.alpnProtocol || 'http/1.1'))
+})
 
 before(async () => {
   sandbox = await Sandbox.create({ timeoutMs: 120_000, metadata: { from: 'js' } })
@@ -66,4 +72,10 @@ test('a port is reached by its public name', async () => {
 
 test('an unknown template is told by name', async () => {
   await assert.rejects(Sandbox.create('no-such-template'), /no-such-template/)
+})
+
+test('by the domain it speaks HTTP/2 to the API and to the daemon', { skip: !!process.env.E2B_API_URL }, () => {
+  const [domain] = process.env.E2B_DOMAIN.split(':')
+  assert.deepEqual([...spoken.get(`api.${domain}`)], ['h2'])
+  assert.ok(spoken.get(`49983-${sandbox.sandboxId}.${domain}`).has('h2'), spoken)
 })
