@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))
 
 from atolld.builds.registries import read_registries
 from atolld.builds.sources import Clone
-from atolld.builds.tools import run_tool
+from atolld.builds.tools import isolated, run_tool
 from atolld.config import DEFAULT_HOME
 from atolld.setup.gvisor import Gvisor
 from atolld.setup.patches import apply_series
@@ -54,7 +54,8 @@ async def generate() -> str:
         build = [go, "build", "-trimpath", "-buildvcs=false", "-o", made, f"./{_GENERATOR}"]
         await run_tool(build, report=print, env=toolchain.environment() | {"CGO_ENABLED": "0"}, cwd=tree)
         lines: list[str] = []
-        printed = await run_tool([made], report=lines.append)
+        # As process 1, which is what a sandbox is in its namespace: gVisor writes the number into a filter.
+        printed = await run_tool(isolated([str(made)]), report=lines.append)
     head, newline, rest = printed.partition("\n")
     return f"{head}{newline}// For {key}.\n{rest}"
 
