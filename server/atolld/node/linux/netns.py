@@ -226,9 +226,10 @@ async def find_overlap(netlink: Netlink, network: IPv4Network) -> str | None:
             continue
         other = IPv4Network(f"{destination}/{route['dst_len']}", strict=False)
         index = route.get("oif")
-        name = "" if index is None else _interface_name(index)
-        if other.overlaps(network) and not name.startswith(LINK_PREFIX):
-            return f"{other} at {name or 'no interface'}"
+        name = "no interface" if index is None else _interface_name(index)
+        # Without a name, its link went since the list was made, and the route with it.
+        if name and other.overlaps(network) and not name.startswith(LINK_PREFIX):
+            return f"{other} at {name}"
     return None
 
 
