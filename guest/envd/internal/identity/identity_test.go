@@ -184,6 +184,38 @@ func TestALinkLeftByAUserIsNotWrittenThrough(t *testing.T) {
 	}
 }
 
+func TestOnlyWhatIsAnotherIsWritten(t *testing.T) {
+	_, handler, root := newStore(t)
+	read := func(path string) string {
+		content, err := os.ReadFile(filepath.Join(root, path))
+		if err != nil {
+			t.Error(err)
+		}
+		return string(content)
+	}
+	post(t, handler, `{"sandboxID":"ilonger","templateID":"t1","teamID":"m1","hostname":"a-longer-name"}`)
+	mine := filepath.Join(root, "/run/e2b/.E2B_TEMPLATE_ID")
+	if err := os.WriteFile(mine, []byte("mine"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	post(t, handler, `{"sandboxID":"iabc","templateID":"t1","teamID":"m2","hostname":"box"}`)
+	for path, want := range map[string]string{
+		"/run/e2b/.E2B_TEMPLATE_ID": "mine", "/run/e2b/.E2B_TEAM_ID": "m2", "/run/e2b/.E2B_SANDBOX_ID": "iabc",
+		"/etc/hostname": "box\n", "/etc/hosts": "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 box # atoll\n",
+	} {
+		if got := read(path); got != want {
+			t.Errorf("%s: %q", path, got)
+		}
+	}
+	if info, err := os.Stat(filepath.Join(root, "/etc/hostname")); err != nil || info.Mode().Perm() != 0o644 {
+		t.Errorf("everybody may read it: %v %v", info.Mode(), err)
+	}
+	post(t, handler, `{"templateID":"t2","sandboxID":"iabc"}`)
+	if got := read("/run/e2b/.E2B_TEMPLATE_ID"); got != "t2" {
+		t.Errorf("another template: %q", got)
+	}
+}
+
 func TestTrustAddsTheCertificateOnce(t *testing.T) {
 	store, handler, root := newStore(t)
 	bundle := filepath.Join(root, "etc/ssl/certs/ca-certificates.crt")

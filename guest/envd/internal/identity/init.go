@@ -32,6 +32,7 @@ type Init struct {
 
 // Handler serves POST /init.
 func (s *Store) Handler(key *HostKey, root Root, version string) http.Handler {
+	files := newScribe(root)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxInitBody))
 		if err != nil {
@@ -57,7 +58,7 @@ func (s *Store) Handler(key *HostKey, root Root, version string) http.Handler {
 		}
 		s.apply(&init)
 		// A file that cannot be written (read-only image) must not keep a sandbox from starting.
-		for _, problem := range root.apply(&init) {
+		for _, problem := range files.apply(&init) {
 			log.Printf("init: %v", problem)
 		}
 		if init.SandboxID != "" {

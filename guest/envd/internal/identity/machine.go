@@ -3,7 +3,7 @@ package identity
 import (
 	"errors"
 	"fmt"
-	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,15 +28,22 @@ func applyMachine(init *Init) error {
 	return failed
 }
 
+// openPool is kept open: each create of a sandbox waits for what is done here.
+var openPool = sync.OnceValues(func() (int, error) {
+	return unix.Open("/dev/urandom", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+})
+
 // stirEntropy mixes the host's bytes into the kernel's pool. The daemon itself draws random numbers only from
 // the kernel, so a clone shares no random state of its own.
 func stirEntropy(entropy []byte) error {
-	pool, err := os.OpenFile("/dev/urandom", os.O_WRONLY, 0)
+	pool, err := openPool()
+	if err == nil {
+		_, err = unix.Write(pool, entropy)
+	}
 	if err != nil {
 		return fmt.Errorf("adding entropy: %w", err)
 	}
-	_, err = pool.Write(entropy)
-	return errors.Join(err, pool.Close())
+	return nil
 }
 
 func setClock(now time.Time) error {

@@ -4,8 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // Root is where the files for programs inside are written: "/" in a sandbox, a directory in tests.
@@ -15,90 +19,127 @@ type Root struct {
 	Machine bool
 }
 
-func (r Root) apply(init *Init) []error {
+// scribe writes the files of one root. Each create of a sandbox waits for it, and a system call inside costs
+// tens of microseconds: what it wrote before it does not write again, whatever became of it since.
+type scribe struct {
+	Root
+	mu      sync.Mutex
+	written map[string]string
+	// real are the directories seen to be none of a user's links, by this apply.
+	real map[string]bool
+}
+
+func newScribe(root Root) *scribe {
+	return &scribe{Root: root, written: map[string]string{}}
+}
+
+func (s *scribe) apply(init *Init) []error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.real = map[string]bool{"/": true}
 	var problems []error
 	note := func(err error) {
 		if err != nil {
 			problems = append(problems, err)
 		}
 	}
-	if r.Machine {
+	if s.Machine {
 		note(applyMachine(init))
 	}
-	note(r.writeNames(init))
-	note(r.trust(init.CABundle))
+	note(s.writeNames(init))
+	note(s.trust(init.CABundle))
 	if init.Hostname != "" {
-		note(r.replace("/etc/hostname", []byte(init.Hostname+"\n")))
+		note(s.keep("/etc/hostname", init.Hostname+"\n"))
 	}
-	note(r.writeHosts(init))
+	note(s.writeHosts(init))
 	// Last: other services take its change as the sign that everything above is in place.
 	if init.SandboxID != "" {
-		note(r.replace("/run/e2b/.E2B_SANDBOX_ID", []byte(init.SandboxID)))
+		note(s.replace("/run/e2b/.E2B_SANDBOX_ID", []byte(init.SandboxID)))
 	}
 	return problems
 }
 
-func (r Root) writeNames(init *Init) error {
+func (s *scribe) writeNames(init *Init) error {
 	if init.SandboxID == "" {
 		return nil
 	}
-	files := map[string]string{
-		"/run/e2b/.E2B_SANDBOX":     "true",
-		"/run/e2b/.E2B_TEMPLATE_ID": init.TemplateID,
-		"/run/e2b/.E2B_TEAM_ID":     init.TeamID,
-		"/.e2b": fmt.Sprintf("ENV_ID=%s\nTEMPLATE_ID=%s\nBUILD_ID=%s\n",
-			init.TemplateID, init.TemplateID, init.BuildID),
+	return errors.Join(
+		s.keep("/run/e2b/.E2B_SANDBOX", "true"),
+		s.keep("/run/e2b/.E2B_TEMPLATE_ID", init.TemplateID),
+		s.keep("/run/e2b/.E2B_TEAM_ID", init.TeamID),
+		s.keep("/.e2b", fmt.Sprintf("ENV_ID=%s\nTEMPLATE_ID=%s\nBUILD_ID=%s\n",
+			init.TemplateID, init.TemplateID, init.BuildID)),
+	)
+}
+
+// keep replaces a file unless it is what was written last.
+func (s *scribe) keep(path, content string) error {
+	if known, ok := s.written[path]; ok && known == content {
+		return nil
 	}
-	var failed error
-	for path, content := range files {
-		failed = errors.Join(failed, r.replace(path, []byte(content)))
+	err := s.replace(path, []byte(content))
+	if err == nil {
+		s.written[path] = content
 	}
-	return failed
+	return err
 }
 
 // replace puts a file of ours at path whatever is there now. It never writes through a link a user may have
 // left: each directory on the way must be a real one, and the file is renamed into place.
-func (r Root) replace(path string, content []byte) error {
-	target := filepath.Join(r.Path, path)
-	if err := r.ownDirectory(filepath.Dir(path)); err != nil {
+func (s *scribe) replace(path string, content []byte) error {
+	target := filepath.Join(s.Path, path)
+	if err := s.ownDirectory(filepath.Dir(path)); err != nil {
 		return err
 	}
-	file, err := os.CreateTemp(filepath.Dir(target), ".atoll-")
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(content)
-	err = errors.Join(err, file.Chmod(0o644), file.Close())
+	made := filepath.Join(filepath.Dir(target), fmt.Sprintf(".atoll-%x", rand.Uint64()))
+	err := writeNew(made, content)
 	if err == nil {
-		err = renameOver(file.Name(), target)
+		err = renameOver(made, target)
 	}
 	if err != nil {
-		_ = os.Remove(file.Name())
+		_ = os.Remove(made)
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	return nil
 }
 
-func renameOver(from, to string) error {
-	if info, err := os.Lstat(to); err == nil && info.IsDir() {
-		if err := os.RemoveAll(to); err != nil {
-			return err
-		}
-	}
-	return os.Rename(from, to)
-}
-
-// ownDirectory makes path a real directory, below r.Path, replacing anything else that has its name.
-func (r Root) ownDirectory(path string) error {
-	if path == "/" {
-		return nil
-	}
-	if err := r.ownDirectory(filepath.Dir(path)); err != nil {
+// writeNew makes a file that nobody made before, by the fewest system calls.
+func writeNew(path string, content []byte) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o644)
+	if err != nil {
 		return err
 	}
-	full := filepath.Join(r.Path, path)
+	_, err = unix.Write(fd, content)
+	return errors.Join(err, unix.Close(fd))
+}
+
+// renameOver removes a directory that is in the way.
+func renameOver(from, to string) error {
+	err := unix.Rename(from, to)
+	if err == nil {
+		return nil
+	}
+	if info, failed := os.Lstat(to); failed != nil || !info.IsDir() {
+		return err
+	}
+	if err := os.RemoveAll(to); err != nil {
+		return err
+	}
+	return unix.Rename(from, to)
+}
+
+// ownDirectory makes path a real directory, below the root, replacing anything else that has its name.
+func (s *scribe) ownDirectory(path string) error {
+	if s.real[path] {
+		return nil
+	}
+	if err := s.ownDirectory(filepath.Dir(path)); err != nil {
+		return err
+	}
+	full := filepath.Join(s.Path, path)
 	info, err := os.Lstat(full)
 	if err == nil && info.IsDir() {
+		s.real[path] = true
 		return nil
 	}
 	if err == nil {
@@ -108,5 +149,9 @@ func (r Root) ownDirectory(path string) error {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return os.Mkdir(full, 0o755)
+	if err := os.Mkdir(full, 0o755); err != nil {
+		return err
+	}
+	s.real[path] = true
+	return nil
 }

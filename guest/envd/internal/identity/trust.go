@@ -13,19 +13,19 @@ const systemBundle = "/etc/ssl/certs/ca-certificates.crt"
 var bundles = []string{systemBundle, "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"}
 
 // trust adds PEM certificates to every bundle of this image, once, and makes Debian's where there is none.
-func (r Root) trust(pem string) error {
+func (s *scribe) trust(pem string) error {
 	if pem == "" {
 		return nil
 	}
 	added := bytes.TrimSpace([]byte(pem))
 	// Kept as a source of its own too, so that update-ca-certificates does not lose it.
-	failed := r.replace("/usr/local/share/ca-certificates/atoll.crt", append(added, '\n'))
+	failed := s.replace("/usr/local/share/ca-certificates/atoll.crt", append(added, '\n'))
 	for _, bundle := range bundles {
 		// An alias (cert.pem → ca-certificates.crt) resolves to a bundle that has been done.
-		path, err := filepath.EvalSymlinks(filepath.Join(r.Path, bundle))
+		path, err := filepath.EvalSymlinks(filepath.Join(s.Path, bundle))
 		if err != nil {
 			if bundle == systemBundle {
-				failed = errors.Join(failed, r.replace(bundle, append(added, '\n')))
+				failed = errors.Join(failed, s.replace(bundle, append(added, '\n')))
 			}
 			continue
 		}
