@@ -41,6 +41,9 @@ class Copies:
         self._node = node
         self._lives = lives
         self._clock = clock
+        self._superseded: dict[str, SnapshotRow] = {}
+        """By build id: nothing can start from them any more, but what did runs or sleeps."""
+        lives.over = self._release
 
     async def fork(self, source: SandboxRecord, count: int, timeout: int) -> list[SandboxRecord | AtollError]:
         """``count`` new sandboxes that go on where the source stands; the source runs on. Each of them
@@ -85,8 +88,9 @@ class Copies:
         except BaseException:
             await self._lives.shielded(self._node.discard(row.build_id))
             raise
-        if before is not None and before.build_id not in await self._store.sandboxes.used_builds():
-            await self._remove(before)
+        if before is not None:
+            self._superseded[before.build_id] = before
+            await self._release(before.build_id)
         _log.info("control.snapshot.taken", sandbox_id=source.sandbox_id, snapshot_id=row.build_id)
         return row
 
@@ -117,11 +121,20 @@ class Copies:
         await self._store.snapshots.remove(row)
         await self._node.discard(row.build_id)
 
+    async def _release(self, build_id: str) -> None:
+        """Somebody who started from the build may have been the last: a snapshot that is superseded goes."""
+        if build_id in self._superseded and build_id not in await self._store.sandboxes.used_builds():
+            row = self._superseded.pop(build_id, None)
+            if row is not None:  # else another one's end removes it this moment
+                await self._remove(row)
+
     async def remove_unused(self) -> None:
-        """After a start of the server: takes from the disk what no row speaks of, and from the rows what no
-        tag points at."""
+        """After a start of the server: takes from the disk what no row speaks of, and superseded snapshots
+        that nobody uses."""
+        self._superseded = {row.build_id: row for row in await self._store.snapshots.superseded()}
+        for build_id in tuple(self._superseded):
+            await self._release(build_id)
         held = await self._store.sandboxes.used_snapshots()
-        await self._store.snapshots.forget_untagged(await self._store.sandboxes.used_builds())
         kept = held | await self._store.snapshots.ids()
         for snapshot_id in await self._node.snapshots() - kept:
             _log.info("control.snapshot.removed", snapshot_id=snapshot_id)

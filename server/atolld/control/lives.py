@@ -44,6 +44,8 @@ class Lives:
         self._moving: dict[SandboxId, asyncio.Event] = {}
         self.pause_due: Callable[[SandboxRecord, float], Awaitable[object]] | None = None
         """Pauses a sandbox whose deadline has come; given the ticks it came by."""
+        self.over: Callable[[str], Awaitable[object]] | None = None
+        """Told the build of each sandbox that is gone: it may have been its last user."""
         self._tasks: set[asyncio.Task[Any]] = set()
         node.on_end = self._ended_by_itself
 
@@ -181,6 +183,8 @@ class Lives:
             if killing.snapshot_id is not None:
                 await self._node.discard(killing.snapshot_id)
             await self._store.sandboxes.transition(killing, Event.KILL_DONE)
+            if self.over is not None:
+                await self.over(killing.build_id)
         except Exception:
             _log.exception("control.sandbox.stop_failed", sandbox_id=killing.sandbox_id)
 

@@ -74,6 +74,13 @@ class CapacityUnavailable(AtollError):
     error_code = "sandbox_capacity_unavailable"
 
 
+class PlacementTimeout(CapacityUnavailable):
+    """The machine was too busy for too long; nothing was begun."""
+
+    code = 504
+    error_code = "sandbox_placement_timeout"
+
+
 class GuestBusy(AtollError):
     """The daemon inside does not answer now, and the caller wanted to be sure that it does."""
 

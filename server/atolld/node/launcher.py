@@ -13,7 +13,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from atolld.model.errors import BootUnconfirmed, CapacityUnavailable, GuestUnresponsive, HostError
+from atolld.model.errors import (
+    BootUnconfirmed,
+    CapacityUnavailable,
+    GuestUnresponsive,
+    HostError,
+    PlacementTimeout,
+)
 from atolld.model.sandbox import Identity, Resources, SandboxId
 from atolld.model.template import Build
 from atolld.node.guest import GuestClient, GuestConnection, init_body
@@ -33,6 +39,8 @@ _DIGEST_FILE = "surroundings"
 """Beside a snapshot's images: the digest of what this host had passed on when it was taken."""
 LONGEST_QUEUE = 256
 """Starts that may wait for their turn."""
+LONGEST_WAIT = 45.0
+"""Seconds that a start waits for it: less than a client does, so that the client is told."""
 _READY_AGAIN = 40.0
 """Seconds for the start command of a sandbox that is booted again: less than a client waits."""
 _PROBE_TIMEOUT = 15.0
@@ -222,14 +230,20 @@ class Launcher:
     @asynccontextmanager
     async def _place(self) -> AsyncGenerator[None]:
         """One of the places at the gate. Raises ``CapacityUnavailable`` when too many wait for one already:
-        better told at once than timed out."""
+        better told at once than timed out; ``PlacementTimeout`` when none became free in time."""
         if self._queue >= LONGEST_QUEUE:
             raise CapacityUnavailable(
                 f"Failed to place sandbox: {self._queue} others are waiting to start; try again in a moment"
             )
         self._queue += 1
         try:
-            await self._gate.acquire()
+            async with asyncio.timeout(LONGEST_WAIT):
+                await self._gate.acquire()
+        except TimeoutError:
+            raise PlacementTimeout(
+                f"Failed to place sandbox: it was not its turn to start within {LONGEST_WAIT:g} s, "
+                f"{self._queue} are waiting; try again in a moment"
+            ) from None
         finally:
             self._queue -= 1
         try:

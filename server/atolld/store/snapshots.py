@@ -129,12 +129,13 @@ class SnapshotRows:
             if (await connection.execute(left.limit(1))).scalar() is None:
                 await connection.execute(delete(templates).where(templates.c.template_id == row.template_id))
 
-    async def forget_untagged(self, used: frozenset[str]) -> None:
-        """Rows of snapshots whose tag points at a newer one; those that sandboxes started from stay."""
-        tagged = select(template_tags.c.build_id)
-        superseded = builds.c.source_sandbox_id.is_not(None) & builds.c.build_id.not_in(tagged)
-        async with self._database.write() as connection:
-            await connection.execute(delete(builds).where(superseded, builds.c.build_id.not_in(used)))
+    async def superseded(self) -> list[SnapshotRow]:
+        """Those whose tag, which is not told, points at a newer one: nothing can start from them any more."""
+        untagged = builds.c.build_id.not_in(select(template_tags.c.build_id))
+        query = select(builds).where(builds.c.source_sandbox_id.is_not(None), untagged)
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).all()
+        return [SnapshotRow(row.template_id, row.build_id, None, "", row.created_at) for row in rows]
 
     async def ids(self) -> frozenset[str]:
         query = select(builds.c.build_id).where(builds.c.source_sandbox_id.is_not(None))

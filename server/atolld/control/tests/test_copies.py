@@ -9,6 +9,7 @@ import pytest
 from atolld.control.sandboxes import NewSandbox
 from atolld.model.errors import AtollError, HostError, InvalidRequest, NotFound, TooMany
 from atolld.model.sandbox import State
+from atolld.node.doubles import FakeMachine
 from atolld.store.snapshots import SnapshotFilter
 
 
@@ -70,6 +71,26 @@ async def test_a_tag_that_moves_leaves_nothing_behind_and_one_in_use_stays(house
     assert await house.machine.node.snapshots() == {first.build_id, third.build_id}
     await house.sandboxes.kill(house.team, made)
     await house.settled()
+    assert await house.machine.node.snapshots() == {third.build_id}
     await house.sandboxes.copies.delete(house.team, "kept")
     with pytest.raises(NotFound):
         await house.sandboxes.copies.delete(house.team, "kept")
+
+
+async def test_a_superseded_one_goes_with_its_last_user_also_after_a_restart(open_house: Any) -> None:
+    first = await open_house()
+    source = await first.create()
+    old = await first.sandboxes.snapshot(first.team, source, "kept")
+    users = [
+        (await first.sandboxes.create(first.team, NewSandbox("kept", 60))).record.sandbox_id for _ in "ab"
+    ]
+    new = await first.sandboxes.snapshot(first.team, source, "kept")
+    await first.die()
+    machine = FakeMachine(first.config.home, first.machine.runtime, first.machine.guest.port)
+    second = await open_house(machine)
+    for user in users:
+        assert await machine.node.snapshots() == {old.build_id, new.build_id}
+        await second.sandboxes.kill(second.team, user)
+        await second.settled()
+    assert await machine.node.snapshots() == {new.build_id}
+    assert [row.build_id for row in await second.store.snapshots.superseded()] == []

@@ -28,7 +28,10 @@ from atolld.node import Node
 from atolld.node.doubles import FakeMachine
 
 _VERBS = ("measure", "freeze", "checkpoint", "save_layer", "thaw", "create", "start", "restore")
-_CALLS = ("pause", "doze", "connect", "reboot", "wake", "kill", "fork", "set_timeout")
+_CALLS = (
+    *("pause", "doze", "connect", "reboot", "wake", "kill", "fork", "set_timeout"),
+    *("snapshot", "rollback", "forget"),
+)
 
 
 class Lives(RuleBasedStateMachine):
@@ -81,6 +84,9 @@ class Lives(RuleBasedStateMachine):
             "kill": lambda: sandboxes.kill(team, sandbox_id),
             "fork": lambda: self._fork(sandbox_id),
             "set_timeout": lambda: sandboxes.set_timeout(team, sandbox_id, 50),
+            "snapshot": lambda: sandboxes.snapshot(team, sandbox_id, f"of-{sandbox_id}"),
+            "rollback": lambda: sandboxes.rollback(team, sandbox_id, f"of-{sandbox_id}"),
+            "forget": lambda: sandboxes.copies.delete(team, f"of-{sandbox_id}"),
         }[name]
 
     async def _fork(self, sandbox_id: SandboxId) -> None:
@@ -156,7 +162,8 @@ class Lives(RuleBasedStateMachine):
                     await asyncio.sleep(0)
                 await house.settled()
         running = house.machine.node.running()
-        held: set[str] = set()
+        held = set(await house.store.snapshots.ids())
+        assert not await house.store.snapshots.superseded(), "nothing started from them"
         for sandbox_id in self.ids:
             row = await house.store.sandboxes.get(sandbox_id)
             assert row.state in (State.RUNNING, State.PAUSED, State.KILLED), row

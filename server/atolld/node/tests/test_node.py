@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from atoll_wire import process
-from atolld.model.errors import BuildDamaged, GuestUnresponsive, HostError
+from atolld.model.errors import BuildDamaged, GuestUnresponsive, HostError, PlacementTimeout
 from atolld.model.sandbox import EndReason, Identity, Resources, SandboxId
 from atolld.model.template import Build
 from atolld.node import Node, SandboxEnded, Slot, StartSpec, Surroundings, launcher
@@ -59,6 +60,18 @@ async def test_a_start_that_fails_at_any_step_leaves_nothing(
     with pytest.raises(HostError):
         await machine.node.start(start_spec(build, allow_internet=False))
     assert not machine.runtime.containers
+    assert not machine.slots.leased
+
+
+async def test_a_start_whose_turn_does_not_come_is_told_in_time(
+    machine: FakeMachine, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "LONGEST_WAIT", 0.01)
+    node: Any = machine.node
+    monkeypatch.setattr(node._launcher, "_gate", asyncio.Semaphore(0))
+    with pytest.raises(PlacementTimeout, match="Failed to place sandbox") as refused:
+        await machine.node.start(start_spec(build))
+    assert (refused.value.code, refused.value.error_code) == (504, "sandbox_placement_timeout")
     assert not machine.slots.leased
 
 
