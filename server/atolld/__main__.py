@@ -6,6 +6,7 @@ down [--json]       stop the server and every sandbox
 trust [--remove]    our certificate authority in the system's store, for https; --json
 bench-restore       bare ``runsc restore`` and ``checkpoint`` of a template's snapshot, and ``dd``, timed;
                     --template NAME, --n N
+bench-density       what many sandboxes of one template take, with and without shared pages; ``--help``
 snapshot export|import    a snapshot as one file
 setup, doctor, uninstall …    see ``--help`` of each
 """
@@ -141,6 +142,27 @@ def _bench_restore(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _bench_density(arguments: Sequence[str]) -> int:
+    import argparse
+    import json
+    from dataclasses import asdict
+
+    from atolld.daemon.bench_density import STEPS, Sizes, bench_density
+
+    parser = argparse.ArgumentParser(prog="atolld bench-density", description=bench_density.__doc__)
+    parser.add_argument("--template", default="code-interpreter-v1")
+    parser.add_argument("--n", type=int, default=Sizes.n)
+    parser.add_argument("--clones", type=int, default=Sizes.clones)
+    parser.add_argument("--forks", type=int, default=Sizes.forks)
+    parser.add_argument("--alive", type=int, default=0, help="this alone: how many are tried at once")
+    parser.add_argument("--step", action="append", choices=STEPS, help="this alone; may be repeated")
+    options = parser.parse_args(arguments)
+    steps = tuple(options.step or (() if options.alive else STEPS))
+    sizes = Sizes(options.n, options.clones, options.forks, options.alive, steps)
+    print(json.dumps(asdict(bench_density(read_config(os.environ), options.template, sizes))))
+    return 0
+
+
 def _refuse(arguments: Sequence[str], known: Sequence[str]) -> None:
     unknown = [argument for argument in arguments if argument not in known]
     if unknown:
@@ -155,6 +177,7 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "uninstall": _uninstall,
     "trust": _trust,
     "bench-restore": _bench_restore,
+    "bench-density": _bench_density,
     "snapshot": _snapshot,
 }
 

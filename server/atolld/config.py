@@ -73,6 +73,8 @@ class Config:
     ``ATOLL_SHARED_PAGES`` = ``on``, ``off`` or ``off:`` and names of templates, by comma."""
     unshared_templates: frozenset[str] = frozenset()
     """Those names."""
+    page_out: bool = True
+    """Frozen sandboxes leave memory where the machine has swap; ``ATOLL_PAGE_OUT`` = ``on`` or ``off``."""
     paused_days: int = 30
     """How long a paused sandbox is kept; ``ATOLL_PAUSED_DAYS``."""
     ended_days: int = 7
@@ -114,6 +116,7 @@ def read_config(environ: Mapping[str, str]) -> Config:
         else None,
         shared_pages=_shared_pages(environ) is not None,
         unshared_templates=_shared_pages(environ) or frozenset(),
+        page_out=_choice(environ, "ATOLL_PAGE_OUT", {"on": True, "off": False}, "on") is True,
         paused_days=_number(environ, "ATOLL_PAUSED_DAYS", default.paused_days, 1, 36500),
         ended_days=_number(environ, "ATOLL_ENDED_DAYS", default.ended_days, 1, 36500),
         pause_at_stop=_choice(environ, "ATOLL_AT_STOP", {"pause": True, "leave": False}, "leave") is True,

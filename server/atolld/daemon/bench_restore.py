@@ -190,7 +190,8 @@ def _write_synced(directory: Path, size: int) -> None:
         target.unlink(missing_ok=True)
 
 
-async def _find(config: Config, template: str) -> Build:
+async def find_build(config: Config, template: str) -> Build:
+    """``template``: or a snapshot's name. Raises ``NotFound``."""
     store = await Store.open(config.home / "atoll.db")
     try:
         team = await store.teams.ensure(LOCAL_TEAM, LOCAL_TEAM_NAME, datetime.now(UTC))
@@ -202,7 +203,7 @@ async def _find(config: Config, template: str) -> Build:
 def bench_restore(config: Config, template: str, n: int) -> Baselines:
     """``template``: or a snapshot's name. Raises ``HostError`` when a baseline cannot be measured,
     ``NotFound`` for an unknown template."""
-    build = asyncio.run(_find(config, template))
+    build = asyncio.run(find_build(config, template))
     guest = build_guest(config)
     bare = BareSandbox(runsc_binary(config).resolve(), build, guest.command, guest.port)
     measured = Baselines(bytes=sum(stored.size for stored in build.manifest.snapshot.values()))

@@ -25,6 +25,7 @@ from atolld.node.captures import Captures, Target
 from atolld.node.guest import GuestClient
 from atolld.node.keeper import PoolKeeper
 from atolld.node.launcher import Launcher
+from atolld.node.pageout import Frozen, PageOut
 from atolld.node.placement import Placement
 from atolld.node.resting import Resting
 from atolld.node.rootfs import is_full
@@ -73,6 +74,7 @@ class Node:
         self._captures = Captures(runtime, slots, self._launcher, self._snapshots)
         self._resting = Resting(self._unwinding, self._watches, config.resident_memory_mib)
         self._blanks = Blanks(self._launcher)
+        self._page_out = PageOut(slots, wanted=config.page_out)
         self._placement = Placement(
             launcher=self._launcher,
             guest=guest,
@@ -89,6 +91,7 @@ class Node:
             blanks=self._blanks,
             unwinding=self._unwinding,
             watches=self._watches,
+            page_out=self._page_out,
             blank_size=config.blank_size,
             memory_mib=config.pool_memory_mib,
         )
@@ -108,7 +111,11 @@ class Node:
         await asyncio.to_thread(self._snapshots.discard_unfinished)
         self._forever = [
             asyncio.create_task(work)
-            for work in (self._keeper.refill_forever(), self._resting.evict_forever())
+            for work in (
+                self._keeper.refill_forever(),
+                self._resting.evict_forever(),
+                self._page_out.run_forever(self._find_frozen),
+            )
         ]
 
     async def close(self) -> None:
@@ -309,7 +316,7 @@ class Node:
         return len(self._resting)
 
     def background_tasks(self) -> list[asyncio.Task[None]]:
-        """What runs without a caller: the watches, the removals, the refiller and the evictor."""
+        """What runs without a caller: watches, removals, the refiller, the evictor and who pages out."""
         return [*self._forever, *self._watches.tasks(), *self._unwinding.tasks()]
 
     # -- the living ----------------------------------------------------------------------------------------
@@ -325,6 +332,7 @@ class Node:
         try:
             run.sandbox_id = spec.identity.sandbox_id
             run.write_record()
+            await self._page_out.recall(run)
             await self._captures.wake(run)
             watch.mark("thaw")
             await self._placement.hand_over(run, spec)
@@ -333,6 +341,9 @@ class Node:
             return False
         run.timings_ms["resident"] = 1.0
         return True
+
+    def _find_frozen(self) -> list[Frozen]:
+        return [*self._keeper.find_frozen(), *self._resting.find_frozen()]
 
     def _adopt(self, run: Run, sandbox_id: SandboxId) -> bool:
         """There are two of one id when a rollback was broken off: either is right."""

@@ -41,6 +41,9 @@ class LoopbackSlots:
         self.held: set[str] = set()
         """Slots no packet reaches."""
         self.out_of_memory: set[str] = set()
+        self.has_swap = False
+        self.paged_out: dict[str, int] = {}
+        """Slot → MiB that it still takes."""
         self._sandboxes = home / "run" / "sandboxes"
         # Test processes run side by side on one loopback interface: each takes another part of it.
         self._indexes = itertools.count(secrets.randbelow(1 << 20) * 4)
@@ -89,6 +92,17 @@ class LoopbackSlots:
 
     async def is_out_of_memory(self, slot: Slot) -> bool:
         return slot.name in self.out_of_memory
+
+    async def measure(self, slot: Slot) -> int:
+        return self.paged_out.get(slot.name, 100)
+
+    def can_page_out(self) -> bool:
+        return self.has_swap
+
+    async def page_out(self, slot: Slot, go_on: Callable[[], bool]) -> int:
+        self._enter("page_out")
+        self.paged_out[slot.name] = 5
+        return 5
 
     def _slot(self, name: str, index: int, directory: Path) -> Slot:
         address = IPv4Interface((0x7F400000 + index, 30))

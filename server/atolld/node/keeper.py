@@ -17,7 +17,8 @@ from atolld.model.sandbox import Resources
 from atolld.model.template import Build
 from atolld.node.blanks import Blanks
 from atolld.node.launcher import Launcher
-from atolld.node.memory import memory_of, read_memory_mib, reserve_mib
+from atolld.node.memory import memory_of, read_memory_mib, read_pressure, reserve_mib
+from atolld.node.pageout import Frozen, PageOut
 from atolld.node.placement import Placement
 from atolld.node.pool import Demand, Kind, Stock, plan_pool, plan_stock
 from atolld.node.runs import Run, Stopwatch
@@ -56,6 +57,7 @@ class PoolKeeper:
         blanks: Blanks,
         unwinding: Unwinding,
         watches: Watches,
+        page_out: PageOut,
         blank_size: int,
         memory_mib: int | None,
     ) -> None:
@@ -69,6 +71,7 @@ class PoolKeeper:
         self._memory_mib = memory_mib
         self._unwinding = unwinding
         self._watches = watches
+        self._page_out = page_out
         self._waiting: list[_Waiting] = []
         self._least: dict[Kind, tuple[Build, int]] = {}
         self._demands: dict[Kind, Demand] = {}
@@ -120,6 +123,9 @@ class PoolKeeper:
         self._waiting.clear()
         return [*runs, *self._blanks.take_all()]
 
+    def find_frozen(self) -> list[Frozen]:
+        return [Frozen(waiting.run, waiting.since, waiting.kind) for waiting in self._waiting]
+
     def __len__(self) -> int:
         """How many warm ones wait."""
         return len(self._waiting)
@@ -165,6 +171,7 @@ class PoolKeeper:
 
     async def _thaw(self, run: Run) -> None:
         try:
+            await self._page_out.recall(run)
             await self._runtime.thaw(run.slot.name)
         except BaseException:
             await self._unwinding.remove(run)
@@ -208,7 +215,7 @@ class PoolKeeper:
         warm = {
             kind: Stock(
                 self._demands[kind].reached(now),
-                memory_of(build),
+                self._memory_of_each(kind, build),
                 at_least=least,
                 waiting=kinds.count(kind),
             )
@@ -219,7 +226,12 @@ class PoolKeeper:
         total, available = read_memory_mib("MemTotal"), read_memory_mib("MemAvailable")
         budget = total // 16 if self._memory_mib is None else self._memory_mib
         taken = sum(stock.memory_mib * stock.waiting for stock in stocks.values())
-        return plan_stock(stocks, min(budget, taken + available - 2 * reserve_mib(total)))
+        return plan_stock(stocks, min(budget, taken + available - 2 * reserve_mib(total, read_pressure())))
+
+    def _memory_of_each(self, kind: Kind, build: Build) -> int:
+        """As those that wait take it, paged out or not: frozen, they do not grow."""
+        measured = [w.run.memory_mib for w in self._waiting if w.kind == kind and w.run.memory_mib]
+        return -(-sum(measured) // len(measured)) if measured else memory_of(build)
 
     async def _make_blank(self, targets: dict[Kind, int]) -> bool:
         """Whether one was made: there may be more to make."""
@@ -252,6 +264,7 @@ class PoolKeeper:
         try:
             await self._launcher.rehearse(run, build)
             await self._runtime.freeze(run.slot.name)
+            await self._page_out.measure(run)
         except BaseException:
             await self._unwinding.remove(run)
             raise

@@ -10,8 +10,10 @@ from atolld.model.template import Build
 OVERHEAD_MIB = 32
 """What gVisor's own kernel takes of each sandbox, beside the guest's pages."""
 _SMALLEST_RESERVE_MIB = 256
-_RESERVED_PART = 32
+_RESERVED_PART, _RESERVED_PART_PRESSED = 32, 8
+_PRESSED = 10.0
 _MEMINFO = Path("/proc/meminfo")
+_PRESSURE = Path("/proc/pressure/memory")
 
 
 def read_memory_mib(field: str, path: Path = _MEMINFO) -> int:
@@ -23,9 +25,22 @@ def read_memory_mib(field: str, path: Path = _MEMINFO) -> int:
     raise ValueError(f"{path} has no {field}")
 
 
-def reserve_mib(total_mib: int) -> int:
-    """What stays free for everything that is no sandbox."""
-    return max(_SMALLEST_RESERVE_MIB, total_mib // _RESERVED_PART)
+def read_pressure(path: Path = _PRESSURE) -> float:
+    """Of the last ten seconds, the percentage in which something waited for memory; 0 where the kernel does
+    not tell. https://docs.kernel.org/accounting/psi.html"""
+    try:
+        return float(path.read_text().partition("some avg10=")[2].split()[0])
+    except (OSError, IndexError):
+        return 0.0
+
+
+def reserve_mib(total_mib: int, pressure: float = 0.0) -> int:
+    """What stays free for everything that is no sandbox, and for sandboxes to grow into.
+
+    It is larger under ``pressure``, which alone says nothing: a sandbox at its own limit makes it, too.
+    """
+    part = _RESERVED_PART_PRESSED if pressure >= _PRESSED else _RESERVED_PART
+    return max(_SMALLEST_RESERVE_MIB, total_mib // part)
 
 
 def memory_of(build: Build) -> int:

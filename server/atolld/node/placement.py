@@ -16,7 +16,7 @@ from atolld.model.template import Build
 from atolld.node.blanks import Blanks
 from atolld.node.guest import CALL_TIMEOUT, GuestClient, init_body
 from atolld.node.launcher import Launcher
-from atolld.node.memory import check_fits, memory_of, read_memory_mib, reserve_mib
+from atolld.node.memory import check_fits, memory_of, read_memory_mib, read_pressure, reserve_mib
 from atolld.node.resting import Resting
 from atolld.node.runs import Run, Stopwatch
 from atolld.node.slots import Slots
@@ -112,8 +112,8 @@ class Placement:
         """Raises ``CapacityUnavailable`` when the machine has no memory for one more of the build. What waits
         in memory for somebody to come goes before somebody who is here is refused."""
         total, available = read_memory_mib("MemTotal"), read_memory_mib("MemAvailable")
-        needed = memory_of(build)
-        if len(self._resting) and available - needed < reserve_mib(total):
+        needed, reserved = memory_of(build), reserve_mib(total, read_pressure())
+        if len(self._resting) and available - needed < reserved:
             await self._resting.evict_all()
             available = read_memory_mib("MemAvailable")
-        check_fits(needed, available, reserve_mib(total))
+        check_fits(needed, available, reserved)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import replace
 
 from atolld.model.sandbox import SandboxId
 from atolld.model.template import Build
-from atolld.node.memory import memory_of, read_memory_mib, reserve_mib
+from atolld.node.memory import memory_of, read_memory_mib, read_pressure, reserve_mib
+from atolld.node.pageout import Frozen
 from atolld.node.residents import Resident, plan_evictions
 from atolld.node.runs import Run
 from atolld.node.unwinding import Unwinding
@@ -31,6 +33,7 @@ class Resting:
     def enter(self, sandbox_id: SandboxId, run: Run, build: Build, snapshot_id: str) -> None:
         """``run`` is frozen, and ``build`` is what was written of it as ``snapshot_id``."""
         resident = Resident(sandbox_id, memory_of(build), time.monotonic())
+        run.memory_mib, run.paged_out = None, False
         self._residents[sandbox_id] = (resident, run, snapshot_id)
 
         async def ended(_: str) -> None:
@@ -63,8 +66,12 @@ class Resting:
         """Lets go of those that there is no room for."""
         total, available = read_memory_mib("MemTotal"), read_memory_mib("MemAvailable")
         budget = total // 4 if self._memory_mib is None else self._memory_mib
-        residents = [resident for resident, _, _ in self._residents.values()]
-        for sandbox_id in plan_evictions(residents, budget, available, reserve_mib(total), time.monotonic()):
+        residents = [
+            replace(resident, memory_mib=run.memory_mib or resident.memory_mib)
+            for resident, run, _ in self._residents.values()
+        ]
+        reserved = reserve_mib(total, read_pressure())
+        for sandbox_id in plan_evictions(residents, budget, available, reserved, time.monotonic()):
             await self.evict(sandbox_id)
 
     async def evict_forever(self) -> None:
@@ -74,6 +81,9 @@ class Resting:
                 await self.evict_surplus()
             except Exception:
                 _log.exception("paused sandboxes could not be let go of; tried again soon")
+
+    def find_frozen(self) -> list[Frozen]:
+        return [Frozen(run, resident.since) for resident, run, _ in self._residents.values()]
 
     def __len__(self) -> int:
         return len(self._residents)

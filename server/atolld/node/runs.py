@@ -33,6 +33,10 @@ class Run:
     build: Build | None = None
     """What it was restored from; ``None`` while a template is being built."""
     frozen: bool = False
+    memory_mib: int | None = None
+    """What a frozen one takes, as last measured."""
+    paged_out: bool = False
+    """Not in memory, for as long as it is frozen."""
     spec: ContainerSpec | None = None
 
     @property

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shutil
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network
@@ -19,7 +20,7 @@ from typing import Protocol
 
 from atolld.model.errors import CapacityUnavailable, HostError
 from atolld.model.sandbox import Resources
-from atolld.node.linux import cgroup, firewall, netns
+from atolld.node.linux import cgroup, firewall, netns, paging
 from atolld.node.runtime.protocol import Link
 
 _ADDRESSES, _PREFIX = 4, 30
@@ -91,6 +92,19 @@ class Slots(Protocol):
         """Whether the kernel ended a process of the slot for its memory limit."""
         ...
 
+    async def measure(self, slot: Slot) -> int:
+        """MiB of the machine's memory that the slot takes beside cached files, at least 1."""
+        ...
+
+    def can_page_out(self) -> bool:
+        """Whether frozen containers can leave memory."""
+        ...
+
+    async def page_out(self, slot: Slot, go_on: Callable[[], bool]) -> int:
+        """Moves the memory of a frozen container to swap, as far as ``go_on`` says so; what
+        :meth:`measure` is then. It comes back by itself, page by page, when it is thawed."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class _Network:
@@ -159,7 +173,7 @@ class KernelSlots:
         self._namespaces[name] = network.namespace
         try:
             await asyncio.to_thread(slot.directory.mkdir, parents=True)
-            await asyncio.to_thread(cgroup.create_group, slot.cgroup_path, resources)
+            await asyncio.to_thread(_make_group, slot.cgroup_path, resources)
         except BaseException:
             await asyncio.shield(self.release(slot))
             raise
@@ -201,6 +215,19 @@ class KernelSlots:
 
     async def is_out_of_memory(self, slot: Slot) -> bool:
         return await asyncio.to_thread(cgroup.count_memory_kills, slot.cgroup_path) > 0
+
+    async def measure(self, slot: Slot) -> int:
+        return _mib(await asyncio.to_thread(paging.usage, slot.cgroup_path))
+
+    async def measure_cpu(self, slot: Slot) -> float:
+        """Seconds that the container has used."""
+        return await asyncio.to_thread(cgroup.read_cpu_seconds, slot.cgroup_path)
+
+    def can_page_out(self) -> bool:
+        return paging.has_swap()
+
+    async def page_out(self, slot: Slot, go_on: Callable[[], bool]) -> int:
+        return _mib(await asyncio.to_thread(paging.page_out, slot.cgroup_path, go_on))
 
     # -- the network's part --------------------------------------------------------------------------------
 
@@ -319,6 +346,15 @@ class KernelSlots:
             open_packet_socket=lambda: netns.open_packet_socket(_need(namespace)),
         )
         return Slot(name, index, self._sandboxes / name, f"{cgroup.PARENT}/{name}", link)
+
+
+def _make_group(path: str, resources: Resources) -> None:
+    cgroup.create_group(path, resources)
+    paging.never_swap(path)
+
+
+def _mib(size: int) -> int:
+    return max(1, size >> 20)
 
 
 def _retrieve_failure(task: asyncio.Task[None]) -> None:

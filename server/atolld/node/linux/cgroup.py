@@ -77,6 +77,20 @@ def count_memory_kills(path: str) -> int:
     return 0
 
 
+def read_cpu_seconds(path: str) -> float:
+    """What the processes of the group have used. Raises ``HostError`` when it is gone."""
+    try:
+        if not is_unified():
+            return int((_below(_MOUNT / "cpuacct", path) / "cpuacct.usage").read_text()) / 1e9
+        for line in (_below(_MOUNT, path) / "cpu.stat").read_text().splitlines():
+            name, _, value = line.partition(" ")
+            if name == "usage_usec":
+                return int(value) / 1e6
+    except (OSError, ValueError) as error:
+        raise HostError(f"the CPU time of cgroup {path} cannot be read ({error})") from error
+    raise HostError(f"the kernel counts no CPU time for cgroup {path}")
+
+
 async def remove_group(path: str) -> None:
     """Ends what is left in the group and removes it from every hierarchy. Idempotent."""
     directories = [_below(hierarchy, path) for hierarchy in _hierarchies()]
