@@ -124,8 +124,8 @@ def server(home: Path, settings: Mapping[str, str] | None = None) -> Iterator[Se
     assert registered.returncode == 0, registered.stdout + registered.stderr
     credentials = (home / "credentials").read_text()
     environ["E2B_API_KEY"] = credentials.partition("E2B_API_KEY=")[2].split()[0]
-    it.start()
     try:
+        it.start()
         yield it
     finally:
         down = it.run("atolld", "down")
