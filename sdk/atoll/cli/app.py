@@ -458,6 +458,40 @@ def bench_interpreter(
     measure(read_settings(), template, _positive(n, "--n"), as_json)
 
 
+@bench_app.command("density")
+def bench_density(
+    n: Annotated[int, typer.Option("--n", help="How often what takes time is measured.")] = 5,
+    clones: Annotated[int, typer.Option("--clones", help="Sandboxes whose memory is measured.")] = 50,
+    forks: Annotated[int, typer.Option("--forks", help="Forks of one that holds 500 MB.")] = 20,
+    alive: Annotated[
+        int, typer.Option("--alive", help="Instead of all else: have as many alive at once.")
+    ] = 0,
+    step: Annotated[
+        list[str] | None, typer.Option("--step", help="One of code, crowd, writes, pause, forks; repeatable.")
+    ] = None,
+    template: Annotated[
+        str, typer.Option("--template", "-t", help="What the sandboxes start from.")
+    ] = INTERPRETER_TEMPLATE,
+    as_json: Json = False,
+) -> None:
+    """Measure what many sandboxes take of this machine, with shared pages and as gVisor is without.
+
+    Runs beside a server; takes some minutes and up to 15 GiB of memory.
+
+    \b
+    Examples:
+      ./atoll bench density
+      ./atoll bench density --step code --step crowd --clones 10 --json
+      ./atoll bench density --alive 600
+    """
+    from atoll.cli.bench_density import bench_density as measure
+
+    numbers = {"--n": n, "--clones": clones, "--forks": forks}
+    options = [f"{name}={_positive(value, name)}" for name, value in numbers.items()]
+    options += [f"--alive={alive}"] if alive else []
+    measure(template, [*options, *(f"--step={name}" for name in step or ())], as_json=as_json)
+
+
 def _hand_over(command: str, context: typer.Context) -> NoReturn:
     from atoll.cli.server import exec_server
 

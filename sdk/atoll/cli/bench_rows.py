@@ -8,6 +8,8 @@ from typing import Literal
 
 from atoll.cli.output import print_json, print_table
 
+Unit = Literal["ms", "MiB/s", "MiB", "%", ""]
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -26,7 +28,7 @@ class Row:
 def row(
     name: str,
     value: float,
-    unit: Literal["ms", "MiB/s", "MiB"],
+    unit: Unit,
     baseline: float | None,
     baseline_name: str,
     ratio: float | None,
