@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Generator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from atoll.cli.bench import SANDBOX_TIMEOUT, Summary, measure_ms, summarise
 from atoll.cli.client import Client
 from atoll.cli.failures import Failure
 from atoll.cli.guest import Guest
+from atoll.cli.host_memory import measure_memory
 from atoll.cli.http import httpx, open_http
 from atoll.cli.interrupts import interruptible
 from atoll.cli.output import print_json, print_table
@@ -22,7 +22,7 @@ from atoll_wire import process
 from atoll_wire.api import NewSandbox
 from atoll_wire.executions import Failure as CodeFailure
 from atoll_wire.executions import Request, Stdout
-from atoll_wire.values import WireError, get_list, get_text, parse_object
+from atoll_wire.values import get_list, parse_object
 
 FIRST, TENTH = "first run_code", "tenth run_code"
 LIVING, JUPYTER = "run_code 1+1", "raw Jupyter 1+1"
@@ -196,68 +196,6 @@ def _inside(guest: Guest, script: str, *arguments: str) -> list[float]:
         )
     values = get_list(parse_object(bytes(output), "the baseline"), "ms")
     return [float(value) for value in values if isinstance(value, (int, float))]
-
-
-# --- memory
-
-
-def find_container(home: Path, sandbox_id: str) -> str | None:
-    """The name under which runsc runs the sandbox, from the node's records."""
-    for path in home.glob("run/sandboxes/*/record.json"):
-        with suppress(OSError, WireError):
-            record = parse_object(path.read_bytes(), str(path))
-            if record.get("sandbox_id") == sandbox_id:
-                return get_text(record, "name")
-    return None
-
-
-def measure_memory(home: Path, sandbox_id: str, processes: Path = Path("/proc")) -> dict[str, float]:
-    """MiB of host memory by part, each shared page divided among those that share it. {} where it cannot be
-    read. runsc's processes name the container; those of the guest are below them.
-    """
-    container = find_container(home, sandbox_id)
-    if container is None:
-        return {}
-    named = {
-        int(folder.name): _text(folder / "cmdline").replace("\0", " ")
-        for folder in processes.iterdir()
-        if folder.name.isdigit()
-    }
-    own = {pid for pid, line in named.items() if container in line and "runsc" in line.split(" ")[0]}
-    parents = {pid: _parent(processes / str(pid)) for pid in named}
-    parts: dict[str, float] = {}
-    for pid in named:
-        ancestor = pid
-        while ancestor not in own and ancestor in parents:
-            ancestor = parents[ancestor]
-        if ancestor in own:
-            share = _pss_mib(processes / str(pid))
-            part = _part(named[pid]) if pid in own else "guest processes"
-            parts[part] = round(parts.get(part, 0.0) + share, 1)
-    return parts if sum(parts.values()) else {}
-
-
-def _part(command: str) -> str:
-    return "files (gofer)" if "gofer" in command.split(" ")[0] else "kernel and guest memory (sandbox)"
-
-
-def _parent(folder: Path) -> int:
-    fields = _text(folder / "stat").rpartition(")")[2].split()
-    return int(fields[1]) if len(fields) > 1 else 0
-
-
-def _pss_mib(folder: Path) -> float:
-    for line in _text(folder / "smaps_rollup").splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""  # it has ended, or is another user's
 
 
 # --- telling

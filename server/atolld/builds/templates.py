@@ -36,7 +36,10 @@ _TEMPLATES = (
         CODE_INTERPRETER,
         Resources(vcpu=2, memory_mib=2048),
         path=f"/opt/python/bin:{_PATH}",
-        start_command="PYTHONPATH=/opt/atoll/interpreter exec python -m atoll_guest.interpreter",
+        start_command=(
+            "ATOLL_REHEARSE=bash,javascript,typescript,r,java "
+            "PYTHONPATH=/opt/atoll/interpreter exec python -m atoll_guest.interpreter"
+        ),
         ready_command="curl --silent --fail --max-time 5 --output /dev/null http://localhost:49999/health",
         warmup="",
     ),

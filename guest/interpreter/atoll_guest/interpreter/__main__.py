@@ -1,7 +1,8 @@
 """`python -m atoll_guest.interpreter`: start, serve until SIGTERM.
 
 Environment: ATOLL_PRELOAD (modules the default Python kernel imports before it is ready, default
-DEFAULT_PRELOAD, "" for none), ATOLL_INTERPRETER_PORT (default 49999), ATOLL_INTERPRETER_CWD (default
+DEFAULT_PRELOAD, "" for none), ATOLL_REHEARSE (languages whose kernel is started and ended before that, for
+a template; default none), ATOLL_INTERPRETER_PORT (default 49999), ATOLL_INTERPRETER_CWD (default
 /home/user, or the current folder where that does not exist); outside of a sandbox also
 ATOLL_SANDBOX_ID_FILE and ATOLL_ENVD_ADDRESS (host:port). `limits` has two more.
 """
@@ -40,7 +41,14 @@ async def run() -> None:
         children.open()
         stack.callback(children.close)
         limits = read_limits(os.environ)
-        contexts = Contexts(children, _sandbox(), default_cwd=_cwd(), preload=_preload(), limits=limits)
+        contexts = Contexts(
+            children,
+            _sandbox(),
+            default_cwd=_cwd(),
+            preload=_names("ATOLL_PRELOAD", DEFAULT_PRELOAD),
+            rehearsed=_names("ATOLL_REHEARSE", ""),
+            limits=limits,
+        )
         stack.push_async_callback(contexts.close)
         await contexts.open()
         gc.collect()
@@ -61,8 +69,8 @@ def _sandbox() -> Sandbox:
     )
 
 
-def _preload() -> tuple[str, ...]:
-    names = os.environ.get("ATOLL_PRELOAD", DEFAULT_PRELOAD).split(",")
+def _names(variable: str, default: str) -> tuple[str, ...]:
+    names = os.environ.get(variable, default).split(",")
     return tuple(name.strip() for name in names if name.strip())
 
 

@@ -39,13 +39,16 @@ class Contexts:
         *,
         default_cwd: str,
         preload: tuple[str, ...] = (),
+        rehearsed: tuple[str, ...] = (),
         limits: Limits | None = None,
     ) -> None:
+        """`rehearsed`: languages whose kernel runs once before the first client comes."""
         self._limits = limits or Limits()
         self._children = children
         self._sandbox = sandbox
         self._default_cwd = default_cwd
         self._preload = preload
+        self._rehearsed = rehearsed
         self._contexts: dict[str, Context] = {}
         self._defaults: dict[str, asyncio.Task[Context]] = {}
 
@@ -53,12 +56,22 @@ class Contexts:
         """The default JavaScript context is listed from the beginning, but gets its kernel on first use: most
         sandboxes never need its memory. Raises ContextFailed.
         """
+        for language in self._rehearsed:
+            await self._rehearse_start(language)
         context = await self.default("python", preload=self._preload)
         await self.warm_up()
         await run_silently(await context.start(), "None", {"atoll": {"freeze": True}})
         with contextlib.suppress(ContextFailed):  # where Node.js is installed
             self._defaults["javascript"] = asyncio.create_task(self.create("javascript", None, start=False))
             await self._defaults["javascript"]
+
+    async def _rehearse_start(self, language: str) -> None:
+        """A start finds its files where an earlier one of the same system has looked; nothing runs on."""
+        with contextlib.suppress(ContextFailed):  # of those that are installed
+            context = await self.create(language, None)
+            with contextlib.suppress(KernelError, KernelDied):
+                await context.warm_up(("1",))
+            await self.remove(context.info.id)
 
     async def warm_up(self, cell: str = "") -> None:
         """Rehearse executions in the default Python context, so that the first client's finds all loaded and

@@ -67,7 +67,9 @@ class Output:
 
 
 class Running:
-    """A request under way: `next` yields what belongs to it until the reply and the idle status both came."""
+    """A request under way: `next` yields what belongs to it until the reply and the idle status both came.
+    Of a kernel that tells all in its output the idle status is enough.
+    """
 
     def __init__(self, kernel: "Kernel") -> None:
         self.message_id = kernel.next_message_id()
@@ -80,7 +82,8 @@ class Running:
         self._queue: asyncio.Queue[Reply | Output | None] = asyncio.Queue(
             _INBOX_OF_DROPPING if self._drops else _INBOX
         )
-        self._replied = self._idle = False
+        self._replied = kernel.spec.tells_all_in_output
+        self._idle = False
 
     async def next(self) -> Reply | Output | None:
         """None when the request is finished. Raises KernelDied. Cancelling a wait loses nothing."""

@@ -38,6 +38,8 @@ class KernelSpec:
     """Its output socket throws messages away when the reader is slow (ZeroMQ's default); ours wait."""
     reads_metadata: bool = False
     """The kernel takes environment and re-seeding from the request's metadata (our Python kernel)."""
+    tells_all_in_output: bool = False
+    """Its replies, which go through threads of libzmq, are not waited for: the output has all they say."""
     displays_values: bool = False
     """The kernel shows the value of an expression as it shows a display (IRkernel): the last one is the main
     result.
@@ -60,6 +62,7 @@ def python_spec(*, preload: Iterable[str] = ()) -> KernelSpec:
         transport="ipc",
         drops_output=False,
         reads_metadata=True,
+        tells_all_in_output=True,
     )
 
 

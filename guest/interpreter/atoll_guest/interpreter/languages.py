@@ -3,14 +3,12 @@ Pure.
 """
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 _ALIASES = {"": "python", "js": "javascript", "ts": "typescript"}
 BUILT_IN = ("python", "javascript", "typescript", "r", "java", "bash")
 _TRACEBACKS_WITH_LINE_ENDS = ("python", "javascript", "typescript", "bash")
-_JAVA_THROWN = re.compile(r"(?:[\w$]+[.$])*(?P<name>\w+), (?P<message>.*)", re.DOTALL)
 
 
 def normalise(language: str | None) -> str:
@@ -84,12 +82,8 @@ _RENDER = {
 }
 
 
-def read_error(language: str, name: str, value: str, lines: Sequence[str]) -> tuple[str, str, str]:
-    """(name, value, traceback) of what a kernel says. Lines of a traceback that lack their ends get them;
-    jjava, which calls everything thrown a RuntimeException, tells class and message in the value.
-    """
+def read_traceback(language: str, lines: Sequence[str]) -> str:
+    """A kernel's traceback as one text; lines that lack their ends get them."""
     if language in _TRACEBACKS_WITH_LINE_ENDS:
-        return name, value, "".join(lines)
-    traceback = "\n".join(line.removesuffix("\n") for line in lines)
-    thrown = _JAVA_THROWN.fullmatch(value) if language == "java" and name == "RuntimeException" else None
-    return (thrown["name"], thrown["message"], traceback) if thrown else (name, value, traceback)
+        return "".join(lines)
+    return "\n".join(line.removesuffix("\n") for line in lines)

@@ -80,8 +80,8 @@ def to_error(content: Mapping[str, Any], language: str = "python") -> Event:
     """The error event of an `error` message or of an `execute_reply` whose status is error."""
     lines: list[Any] = content.get("traceback") or []
     name, value = str(content.get("ename") or "Error"), str(content.get("evalue") or "")
-    told = languages.read_error(language, name, value, [str(line) for line in lines])
-    return error(*map(strip_ansi, told))
+    traceback = languages.read_traceback(language, [str(line) for line in lines])
+    return error(*map(strip_ansi, (name, value, traceback)))
 
 
 def error(name: str, value: str, traceback: str = "") -> Event:

@@ -38,18 +38,23 @@ def _property(name: bytes, value: bytes) -> bytes:
     return bytes((len(name),)) + name + len(value).to_bytes(4, "big") + value
 
 
-def encode_message(parts: Sequence[bytes]) -> bytes:
-    """One multipart message."""
-    out = bytearray()
+def encode_pieces(parts: Sequence[bytes]) -> list[bytes]:
+    """One multipart message: heads and parts in turn, none of them copied."""
+    pieces: list[bytes] = []
     last = len(parts) - 1
     for index, part in enumerate(parts):
         flags = _MORE if index < last else 0
         if len(part) > 255:
-            out += bytes((flags | _LONG,)) + len(part).to_bytes(8, "big")
+            pieces.append(bytes((flags | _LONG,)) + len(part).to_bytes(8, "big"))
         else:
-            out += bytes((flags, len(part)))
-        out += part
-    return bytes(out)
+            pieces.append(bytes((flags, len(part))))
+        pieces.append(part)
+    return pieces
+
+
+def encode_message(parts: Sequence[bytes]) -> bytes:
+    """One multipart message."""
+    return b"".join(encode_pieces(parts))
 
 
 class Oversized(bytes):

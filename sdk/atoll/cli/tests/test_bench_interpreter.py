@@ -1,7 +1,4 @@
 import json
-from pathlib import Path
-
-import pytest
 
 from atoll.cli.bench_interpreter import (
     FIRST,
@@ -12,13 +9,12 @@ from atoll.cli.bench_interpreter import (
     PRINTS,
     TENTH,
     Findings,
-    measure_memory,
     promises,
 )
 from atoll_wire.executions import Failure, Stdout
 from atoll_wire.process import Ended, Output, Started
 
-from .conftest import SANDBOX_ID, Command, Double
+from .conftest import Command, Double
 
 
 def test_it_measures_everything_and_prints_what_is_promised(server: Double, atoll: Command) -> None:
@@ -56,30 +52,3 @@ def test_the_promises_are_differences_and_ratios() -> None:
         findings.add(name, float(value))
     findings.add(IMPORT, 4.0)
     assert list(promises(findings).values()) == [2, 1.5, 0.75, 4, 1.5, 65]
-
-
-@pytest.fixture
-def processes(tmp_path: Path) -> Path:
-    """A sandbox of container 0a-1: sentry 10 with a guest process 12, gofer 11; 13 is another's."""
-    record = tmp_path / "run/sandboxes/0a-1/record.json"
-    record.parent.mkdir(parents=True)
-    record.write_text(json.dumps({"name": "0a-1", "sandbox_id": SANDBOX_ID}))
-    rows = [
-        (10, 1, "runsc-sandbox --x 0a-1"),
-        (11, 1, "runsc-gofer 0a-1"),
-        (12, 10, ""),
-        (13, 1, "runsc-sandbox 0b"),
-    ]
-    for pid, parent, command in rows:
-        folder = tmp_path / "proc" / str(pid)
-        folder.mkdir(parents=True)
-        (folder / "cmdline").write_text(command.replace(" ", "\0"))
-        (folder / "stat").write_text(f"{pid} (a) b) S {parent} 1")
-        (folder / "smaps_rollup").write_text(f"head\nPss: {pid * 1024} kB\n")
-    return tmp_path / "proc"
-
-
-def test_memory_is_that_of_the_sandboxes_own_processes(tmp_path: Path, processes: Path) -> None:
-    parts = measure_memory(tmp_path, SANDBOX_ID, processes)
-    assert parts == {"kernel and guest memory (sandbox)": 10, "files (gofer)": 11, "guest processes": 12}
-    assert measure_memory(tmp_path, "another", processes) == {}

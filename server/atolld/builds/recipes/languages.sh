@@ -13,7 +13,7 @@ mkdir -p /var/lib/apt/lists/partial /var/cache/apt/archives/partial /var/log/apt
 chown user:user /usr/local/lib/R/site-library
 
 # Classes that every start of Java loads, mapped instead of parsed: the JDK's, and those of our kernel, which this JDK
-# compiles. It stands in for jjava's.
+# compiles.
 java -Xshare:dump > /dev/null
 mkdir -p /opt/atoll/java
 javac -d /tmp/java /run/atoll/java/*.java

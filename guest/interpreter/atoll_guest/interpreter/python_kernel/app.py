@@ -10,17 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import zmq
-from ipykernel import kernelapp
 from ipykernel.kernelapp import IPKernelApp
 from traitlets.config import Config
 
 from . import formatters, images, warm
 from .kernel import SandboxKernel
+from .publisher import Publisher
 from .streams import OutputThread
-
-_SEND_HIGH_WATER = 8
-"""Output messages that wait for a slow reader before the code that prints waits, too."""
 
 PRELOAD_VARIABLE = "ATOLL_KERNEL_PRELOAD"
 
@@ -62,12 +58,12 @@ class SandboxKernelApp(IPKernelApp):
         """None: the service sees the process's end itself."""
 
     def init_iopub(self, context: Any) -> None:
-        """Output that finds its reader slow waits instead of being dropped."""
-        context.setsockopt(zmq.SNDHWM, _SEND_HIGH_WATER)
-        kernelapp.IOPubThread = OutputThread  # pyright: ignore[reportPrivateImportUsage]
-        super().init_iopub(context)
-        thread: Any = self.iopub_thread
-        thread.socket.setsockopt(zmq.XPUB_NODROP, 1)
+        """Without libzmq: see `publisher`."""
+        publisher = Publisher(f"{self.ip}-{self.iopub_port}", context)
+        self.configure_tornado_logger()
+        self.iopub_thread = OutputThread(publisher)
+        self.iopub_thread.start()
+        self.iopub_socket: Any = self.iopub_thread.background_socket
 
     def log_connection_info(self) -> None:
         """Not printed: it would be the first output of the kernel."""

@@ -21,7 +21,7 @@ from typing import Any
 from ipykernel.ipkernel import IPythonKernel
 
 from . import entropy
-from .streams import collect_pipes, drain
+from .streams import drain
 
 
 class SandboxKernel(IPythonKernel):
@@ -48,7 +48,7 @@ class SandboxKernel(IPythonKernel):
         os.environ.update(order.get("globals") or {})
         try:
             with _variables(order.get("env") or {}):
-                return await super().do_execute(  # pyright: ignore[reportUnknownMemberType]
+                reply: Any = await super().do_execute(  # pyright: ignore[reportUnknownMemberType]
                     code,
                     silent,
                     store_history,
@@ -57,13 +57,23 @@ class SandboxKernel(IPythonKernel):
                     cell_meta=cell_meta,
                     cell_id=cell_id,
                 )
+            self._show_pages(reply)
+            return reply
         finally:
             drain(self.iopub_thread)
-            collect_pipes(self.iopub_thread)
             if order.get("rewind"):
                 self._rewind()
             if order.get("freeze"):
                 _freeze()
+
+    def _show_pages(self, reply: Any) -> None:
+        """Help pages (`name?`) are in the reply only, which nobody waits for."""
+        shell: Any = self.shell
+        payload: list[Any] = reply.get("payload") or []
+        for page in payload:
+            if page.get("source") == "page":
+                shell.display_pub.publish(data=page["data"], metadata={})
+        reply["payload"] = [each for each in payload if each.get("source") != "page"]
 
     def _rewind(self) -> None:
         shell: Any = self.shell

@@ -1,12 +1,12 @@
 # pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
 # pyright: reportPrivateUsage=false
-"""stdout and stderr of the kernel: every print goes out at once, both in the order of the writes, with
+"""stdout and stderr of the kernel: a print goes out at once, both in the order of the writes, with
 back-pressure.
 
 ipykernel's stream waits 0.2 s before it sends, keeps a buffer per stream (so their order is lost) and lets
-it grow without limit. Ours share one list of pending texts; the output thread sends all of it as soon as it
-gets to it, so prints in quick succession still travel together; a text without a line end waits a moment
-for it. More than MAX_PENDING characters make the writer wait.
+it grow without limit. Ours share one list of pending texts. The thread that prints a line sends it itself,
+unless something was sent a moment ago: then a second thread sends what has come together when the moment is
+over, and so it does with a text without a line end. More than MAX_PENDING characters make the writer send.
 
 What C code and child processes write to file descriptors 1 and 2 arrives through a pipe per stream. A
 thread waits for it; `drain` reads what is left when an execution ends, so that `os.system("echo hi")`
@@ -14,72 +14,55 @@ belongs to the execution.
 """
 
 import codecs
+import contextlib
 import os
 import select
 import threading
+import time
+from collections import deque
+from itertools import groupby
 from typing import Any
 
 from ipykernel.iostream import IOPubThread, OutStream
+
+from .publisher import Publisher
 
 MAX_PENDING = 1 << 20
 _READ_BYTES = 1 << 16
 _MAX_DRAIN_READS = 64
 _NEVER_SECONDS = 10.0**8
-_SOON_SECONDS = 0.002
-"""How long a text that is no whole line waits for its rest: `print` writes the line's end separately."""
+_MOMENT_SECONDS = 0.002
+_FLOOD_SECONDS = 0.008
+"""As long as output comes by the hundred lines a moment, where each message would only slow it down."""
+_FLOOD_WRITES = 200
+_LINE_WRITES = 4
+"""`print` writes a line in two or more goes."""
 _CHILD_MS = 20
 """How long, in an execution that forked, output of a child that has ended may be under way."""
-_NONE, _SOON, _NOW = 0, 1, 2
 
 
 class OutputThread(IOPubThread):
-    """One wake-up serves all that is to be done by then; messages that something follows at once need none.
+    """ipykernel's thread is left with what forked children print, and with new connections."""
 
-    The periodic clean-up is done by `collect_pipes`: an idle kernel must not wake up.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._is_woken = False
-        super().__init__(*args, **kwargs)
-        self._event_pipe_gc_seconds = _NEVER_SECONDS
-
-    def schedule(self, f: Any) -> None:
-        if not self.thread.is_alive():
-            f()
-            return
-        self._events.append(f)
-        if self._is_woken:
-            return
-        self._is_woken = True
-        try:
-            self._event_pipe.send(b"")
-        except BaseException:  # an interrupt: the next one wakes it
-            self._is_woken = False
-            raise
-
-    def _handle_event(self, msg: Any) -> None:
-        self._is_woken = False
-        super()._handle_event(msg)
+    def __init__(self, publisher: Publisher) -> None:
+        super().__init__(publisher, pipe=True)  # pyright: ignore[reportArgumentType]
+        self._event_pipe_gc_seconds = _NEVER_SECONDS  # an idle kernel must not wake up
+        self.publisher = publisher
+        publisher.serve(self.io_loop)
 
     def send_multipart(self, *args: Any, **kwargs: Any) -> None:
-        if self.thread.is_alive() and _is_patient(args[0]):
-            self._events.append(lambda: self._really_send(*args, **kwargs))
+        if self._is_master_process():
+            self.publisher.send_multipart(args[0], is_held=_has_company(args[0]))
         else:
-            super().send_multipart(*args, **kwargs)
+            self._really_send(*args, **kwargs)
 
 
-def _is_patient(frames: Any) -> bool:
+def _has_company(frames: Any) -> bool:
     """`busy` is followed by the execution's input, a result by the end of the execution."""
     topic, content = bytes(frames[0]), frames[-1]
     if topic.endswith(b"execute_result"):
         return True
     return topic.endswith(b"status") and isinstance(content, bytes) and b'"busy"' in content
-
-
-def collect_pipes(thread: Any) -> None:
-    """Let go of what ended threads left at the output thread."""
-    if len(thread._event_pipes) > 1:
-        thread.schedule(lambda: thread.io_loop.add_callback(thread._event_pipe_gc))
 
 
 def drain(thread: Any) -> None:
@@ -102,40 +85,58 @@ def _take_from_children(thread: Any, taken: threading.Event) -> None:
         taken.set()
 
 
-_Entry = tuple["SandboxStream", dict[str, Any], list[str]]
+_Entry = tuple["SandboxStream", dict[str, Any], str]
 
 
 class _Pending:
-    """Texts written and not yet sent: (stream, parent header, pieces). One list for both streams."""
+    """Texts written and not yet sent: (stream, parent header, text). One list for both streams.
 
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.entries: list[_Entry] = []
-        self.size = 0
-        self.urgency = _NONE
+    Written to by any thread without a lock: to add to a deque, and to take from it, is one step.
+    """
+
+    def __init__(self, *, is_in_child: bool = False) -> None:
+        self.is_in_child = is_in_child
         self.forked = False
+        self._texts: deque[_Entry] = deque()
+        self._size = 0
+        self._sending = threading.RLock()
+        self._is_awaited = False
+        self._sent_at = 0.0
+        self._moment = _MOMENT_SECONDS
 
-    def add(self, stream: "SandboxStream", parent: dict[str, Any], text: str) -> int:
-        """How soon sending must be scheduled (_NONE: it is already)."""
-        with self.lock:
-            last = self.entries[-1] if self.entries else None
-            if last is not None and last[0] is stream and last[1] is parent:
-                last[2].append(text)
-            else:
-                self.entries.append((stream, parent, [text]))
-            self.size += len(text)
-            wanted = _NOW if text.endswith("\n") else _SOON
-            if wanted <= self.urgency:
-                return _NONE
-            self.urgency = wanted
-            return wanted
+    def add(self, stream: "SandboxStream", parent: dict[str, Any], text: str) -> None:
+        self._texts.append((stream, parent, text))
+        self._size += len(text)
+        if self._size > MAX_PENDING or (text[-1] == "\n" and self._is_alone()):
+            self.send()
+        elif not (self._is_awaited or self.is_in_child):
+            self._is_awaited = True
+            stream.publisher.order(self._send_in_a_moment)
 
-    def take(self) -> list[_Entry]:
-        with self.lock:
-            taken, self.entries = self.entries, []
-            self.size = 0
-            self.urgency = _NONE
-            return taken
+    def _is_alone(self) -> bool:
+        """Not one of many lines, which travel together."""
+        if self.is_in_child:
+            return True
+        return len(self._texts) <= _LINE_WRITES and time.monotonic() - self._sent_at > self._moment
+
+    def send(self) -> None:
+        """All of it; who comes second waits for the first, so that what it sends next follows."""
+        with self._sending:
+            count, self._size = len(self._texts), 0
+            self._moment = _MOMENT_SECONDS if count < _FLOOD_WRITES else _FLOOD_SECONDS
+            taken: list[_Entry] = []
+            with contextlib.suppress(IndexError):  # a signal's handler has printed, and so sent it
+                for _ in range(count):
+                    taken.append(self._texts.popleft())  # noqa: PERF401
+            for (stream, _), texts in groupby(taken, key=lambda entry: (entry[0], id(entry[1]))):
+                entries = list(texts)
+                stream.send(entries[0][1], "".join([text for _, _, text in entries]))
+                self._sent_at = time.monotonic()
+
+    def _send_in_a_moment(self) -> None:
+        time.sleep(self._moment)  # not until something is so, but for more to come
+        self._is_awaited = False
+        self.send()
 
 
 _pending = _Pending()
@@ -145,7 +146,7 @@ _streams: list["SandboxStream"] = []
 def _after_fork() -> None:
     """A child inherits no lock held by another thread, and nothing that its parent will send."""
     global _pending
-    _pending = _Pending()
+    _pending = _Pending(is_in_child=True)
 
 
 def _note_fork() -> None:
@@ -172,41 +173,25 @@ class SandboxStream(OutStream):
             raise ValueError("I/O operation on closed file")
         if not string:
             return 0
-        urgency = _pending.add(self, self.parent_header, string)
-        if urgency:
-            self._schedule(urgency)
-        if _pending.size > MAX_PENDING:
-            self._wait_sent()
+        _pending.add(self, self.parent_header, string)
         return len(string)
 
-    def _schedule(self, urgency: int) -> None:
+    @property
+    def publisher(self) -> Publisher:
         thread: Any = self.pub_thread
-        if urgency == _NOW:
-            thread.schedule(_send_pending)
-        elif thread.thread.is_alive():  # not in a forked child: there the line's end, or the exit, sends it
-            thread.schedule(lambda: thread.io_loop.call_later(_SOON_SECONDS, _send_pending))
+        return thread.publisher
 
     def flush(self) -> None:
-        """Everything written is with ZeroMQ when this returns; waits as long as the reader is slow."""
-        if _pending.entries:
-            self._wait_sent()
-
-    def _wait_sent(self) -> None:
-        thread: Any = self.pub_thread
-        if thread is None or threading.current_thread() is thread.thread or not thread.thread.is_alive():
-            _send_pending()
-            return
-        sent = threading.Event()
-        thread.schedule(_send_pending)
-        thread.schedule(sent.set)
-        sent.wait()
+        """Everything written is with the readers' sockets when this returns; waits while a reader is slow."""
+        if self.pub_thread is not None:
+            _pending.send()
 
     def send(self, parent: dict[str, Any], text: str) -> None:
-        """One message; in the output thread, or in a forked child."""
+        """One message."""
         content = {"name": self.name, "text": text}
         self.session.pid = os.getpid()  # sending here is safe after a fork, which the session cannot know
         message = self.session.msg("stream", content, parent=parent)
-        self.session.send(_Direct(self.pub_thread), message, ident=self.topic)
+        self.session.send(self.pub_thread, message, ident=self.topic)
 
     def _watch_pipe_fd(self) -> None:
         """The thread that waits for the pipe; ipykernel's reads small bits and echoes them."""
@@ -239,18 +224,3 @@ class SandboxStream(OutStream):
                     return False
                 self.write(self._decoder.decode(data))
         return True
-
-
-class _Direct:
-    """The output thread's socket, for `Session.send`, without another trip through the thread's queue."""
-
-    def __init__(self, thread: Any) -> None:
-        self._thread = thread
-
-    def send_multipart(self, frames: Any, *args: Any, **kwargs: Any) -> None:
-        self._thread._really_send(frames, *args, **kwargs)
-
-
-def _send_pending() -> None:
-    for stream, parent, pieces in _pending.take():
-        stream.send(parent, "".join(pieces))

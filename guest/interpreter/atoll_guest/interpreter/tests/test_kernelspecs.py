@@ -60,6 +60,26 @@ def test_a_kernel_whose_program_is_missing_counts_as_not_installed(tmp_path: Pat
         kernelspecs.find("java", [tmp_path])
 
 
+def test_java_needs_a_jdk_and_the_kernel_that_the_languages_layer_compiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "java"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(kernelspecs, "_JAVA", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert kernelspecs.java_spec() is None
+    (tmp_path / "kernel.jar").touch()
+    spec = kernelspecs.java_spec()
+    assert spec is not None
+    assert (spec.argv[0], spec.argv[-1]) == (str(program), "{connection_file}")
+    assert f"-XX:SharedArchiveFile={tmp_path}/kernel.jsa" in spec.argv
+    assert (spec.transport, spec.interrupt_mode, spec.drops_output) == ("ipc", "message", False)
+    assert kernelspecs.find("java", []) == spec
+    monkeypatch.setenv("PATH", "")
+    assert kernelspecs.java_spec() is None
+
+
 def test_jupyters_folders_are_searched_the_users_own_first() -> None:
     folders = kernelspecs.data_folders({"JUPYTER_PATH": "/a:/b", "HOME": "/home/user"})
     assert [str(folder) for folder in folders[:3]] == [

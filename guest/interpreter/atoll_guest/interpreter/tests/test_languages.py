@@ -63,16 +63,7 @@ def test_a_language_without_a_known_way_gets_no_code() -> None:
 
 
 @pytest.mark.parametrize(
-    ("language", "name", "value", "lines", "told"),
-    [
-        ("python", "E", "bad", ["one", "two\n", "three"], ("E", "bad", "onetwo\nthree")),
-        ("r", "ERROR", "bad", ["one", "two\n", "three"], ("ERROR", "bad", "one\ntwo\nthree")),
-        ("java", "RuntimeException", "java.io.IOException, a, b", ["x"], ("IOException", "a, b", "x")),
-        ("java", "RuntimeException", "REPL.$JShell$1$Mine, bad", ["x"], ("Mine", "bad", "x")),
-        ("java", "CompilationException", "a, b", ["x"], ("CompilationException", "a, b", "x")),
-    ],
+    ("language", "told"), [("python", "onetwo\nthree"), ("r", "one\ntwo\nthree"), ("java", "one\ntwo\nthree")]
 )
-def test_an_error_is_read_as_its_kernel_tells_it(
-    language: str, name: str, value: str, lines: list[str], told: tuple[str, str, str]
-) -> None:
-    assert languages.read_error(language, name, value, lines) == told
+def test_lines_of_a_traceback_that_lack_their_ends_get_them(language: str, told: str) -> None:
+    assert languages.read_traceback(language, ["one", "two\n", "three"]) == told

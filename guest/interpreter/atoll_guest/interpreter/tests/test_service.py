@@ -49,6 +49,47 @@ def test_an_execution_is_counted_streamed_and_ended(service: Client, context: st
     assert service.execute("1", context_id=context)[0]["execution_count"] == 2
 
 
+def test_a_help_page_is_shown_once(service: Client, context: str) -> None:
+    events = service.execute("len?", context_id=context)
+    assert ["Return the number of items" in event["text"] for event in events if "text" in event] == [True]
+
+
+def test_a_line_without_an_end_comes_soon(service: Client) -> None:
+    connection = service.open_execute("import time\nprint('one', end='')\ntime.sleep(60)")
+    lines = (json.loads(line) for line in connection.getresponse())
+    assert next(line["text"] for line in lines if line["type"] == "stdout") == "one"
+    connection.close()
+
+
+def test_an_interrupt_amid_much_output_leaves_whole_messages(service: Client, context: str) -> None:
+    for _ in range(5):
+        connection = service.open_execute("while True: print('x' * 5000)", context_id=context)
+        response = connection.getresponse()
+        for _ in range(20):
+            response.readline()
+        connection.close()
+        assert service.main_text("1+1", context_id=context) == "2"
+
+
+# --- rehearsal
+
+
+def test_a_rehearsal_leaves_no_trace(tmp_path: Any) -> None:
+    process, client = start_service(ATOLL_INTERPRETER_CWD=str(tmp_path))
+    try:
+        assert client.call("POST", "/warm-up") == (200, b"null")
+        events = client.execute("'_' in globals() and _, len(Out), len(In)")
+        assert events[0]["execution_count"] == 1
+        assert client.call("POST", "/warm-up", {"code": "kept = 7"}) == (200, b"null")
+        assert client.main_text("kept") == "7"
+        status, body = client.call("POST", "/warm-up", {"code": "1/0"})
+        assert (status, body) == (500, b"Failed to warm up: ZeroDivisionError: division by zero")
+        assert client.call("POST", "/warm-up", {"code": 1})[0] == 400
+        assert client.call("GET", "/warm-up")[0] == 405
+    finally:
+        stop_service(process)
+
+
 def test_output_comes_as_it_happens(service: Client) -> None:
     connection = service.open_execute("import time\nprint('one')\ntime.sleep(0.5)\nprint('two')")
     response = connection.getresponse()
