@@ -15,11 +15,11 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Engine, RootTransaction, event
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from atolld.store.inline import InlineConnection
+from atolld.store.inline import InlineConnection, create_inline_engine
 
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
@@ -40,7 +40,7 @@ _BETWEEN_CHECKPOINTS = 300
 class Database:
     """``engine`` runs its statements in a thread, ``inline`` in the event loop."""
 
-    def __init__(self, path: Path, engine: AsyncEngine, inline: AsyncEngine) -> None:
+    def __init__(self, path: Path, engine: AsyncEngine, inline: Engine) -> None:
         self._path = path
         self.engine = engine
         self._inline = inline
@@ -49,29 +49,26 @@ class Database:
         self._checkpoint: asyncio.Task[None] | None = None
 
     @contextlib.asynccontextmanager
-    async def read(self) -> AsyncGenerator[AsyncConnection]:
-        async with self._inline.connect() as connection:
+    async def read(self) -> AsyncGenerator[InlineConnection]:
+        with self._inline.connect() as connection:
             await _begin_patiently(connection)
-            yield connection
+            yield InlineConnection(connection)
 
     @contextlib.asynccontextmanager
-    async def write(self) -> AsyncGenerator[AsyncConnection]:
+    async def write(self) -> AsyncGenerator[InlineConnection]:
         """One transaction: committed when the block ends, undone when it raises."""
-        async with self._writer, self._inline.connect() as plain:
-            connection = await plain.execution_options(**{_WRITES: True})
-            transaction = await _begin_patiently(connection)
-            try:
-                yield connection
-            except BaseException:
-                await transaction.rollback()
-                raise
-            await transaction.commit()
+        async with self._writer:
+            with self._inline.connect() as connection:
+                connection.execution_options(**{_WRITES: True})
+                transaction = await _begin_patiently(connection)
+                with transaction:
+                    yield InlineConnection(connection)
         self._count_write()
 
     async def close(self) -> None:
         if self._checkpoint is not None:
             await asyncio.wait([self._checkpoint])
-        await self._inline.dispose()
+        self._inline.dispose()
         await self.engine.dispose()
 
     def _count_write(self) -> None:
@@ -103,23 +100,20 @@ def open_database(path: Path) -> Database:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600, exist_ok=True)
 
-    async def connect() -> InlineConnection:
-        return InlineConnection(path)
-
     engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
-    inline = create_async_engine(f"sqlite+aiosqlite:///{path}", async_creator=connect)
+    inline = create_inline_engine(path)
     event.listen(engine.sync_engine, "connect", _prepare)
-    event.listen(inline.sync_engine, "connect", _prepare_inline)
-    for each in (engine, inline):
-        event.listen(each.sync_engine, "begin", _begin)
+    event.listen(inline, "connect", _prepare_inline)
+    for each in (engine.sync_engine, inline):
+        event.listen(each, "begin", _begin)
     return Database(path, engine, inline)
 
 
-async def _begin_patiently(connection: AsyncConnection) -> AsyncTransaction:
+async def _begin_patiently(connection: Connection) -> RootTransaction:
     until = time.monotonic() + _LOCK_PATIENCE
     while True:
         try:
-            return await connection.begin()
+            return connection.begin()
         except OperationalError as error:
             if "locked" not in str(error.orig) or time.monotonic() > until:
                 raise

@@ -11,11 +11,11 @@ from typing import Any
 
 from sqlalchemy import Row, and_, delete, select
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from atolld.model.errors import Conflict, Unprocessable
 from atolld.model.records import SandboxRecord
 from atolld.model.sandbox import EndReason
+from atolld.store.inline import InlineConnection
 from atolld.store.tables import idempotency_keys, sandboxes
 
 KEPT = timedelta(hours=24)
@@ -30,7 +30,7 @@ class OnlyOnce:
     now: datetime
 
 
-async def claim_key(connection: AsyncConnection, record: SandboxRecord, once: OnlyOnce) -> Row[Any] | None:
+async def claim_key(connection: InlineConnection, record: SandboxRecord, once: OnlyOnce) -> Row[Any] | None:
     """The sandbox's row that the key stands for; ``None`` when it stands for ``record`` from now on.
 
     A create that failed made nothing, so the next one with its key tries again. Raises

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, delete, exists, func, insert, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ColumnElement, Row, and_, bindparam, delete, exists, func, insert, or_, select, update
 
 from atolld.model.errors import Conflict, TooMany
 from atolld.model.records import Cursor, Deadline, End, Nap, SandboxFilter, SandboxRecord
@@ -24,10 +23,26 @@ from atolld.model.sandbox import (
 )
 from atolld.model.team import TeamId
 from atolld.store.database import Database
+from atolld.store.inline import InlineConnection
 from atolld.store.once import OnlyOnce, claim_key
 from atolld.store.tables import sandboxes
 
 _c = sandboxes.c
+
+# What every create and kill waits for is put together once: that takes longer than running it.
+_INSERT = insert(sandboxes)
+_GET = select(sandboxes).where(_c.sandbox_id == bindparam("wanted"))
+_CHANGE = (
+    update(sandboxes)
+    .where(
+        _c.sandbox_id == bindparam("wanted"),
+        _c.state == bindparam("was"),
+        _c.incarnation == bindparam("was_incarnation"),
+    )
+    .returning(sandboxes)
+)
+_CHANGE_DUE = _CHANGE.where(_c.deadline_ticks <= bindparam("due_by"))
+_COUNT_ALIVE = select(func.count()).where(_c.team_id == bindparam("team"), _c.state.in_(sorted(USING_QUOTA)))
 
 
 class SandboxRows:
@@ -48,13 +63,12 @@ class SandboxRows:
                 if earlier is not None:
                     return _record(earlier)
             await check_quota(connection, record.team_id, limit)
-            await connection.execute(insert(sandboxes).values(**_values(record)))
+            await connection.execute(_INSERT, _values(record))
         return record
 
     async def get(self, sandbox_id: SandboxId) -> SandboxRecord | None:
-        query = select(sandboxes).where(_c.sandbox_id == sandbox_id)
         async with self._database.read() as connection:
-            row = (await connection.execute(query)).one_or_none()
+            row = (await connection.execute(_GET, {"wanted": sandbox_id})).one_or_none()
         return None if row is None else _record(row)
 
     async def transition(
@@ -95,17 +109,18 @@ class SandboxRows:
             changes |= _end_values(end)
         if deadline is not None:
             changes |= _deadline_values(deadline)
-        condition = and_(
-            _c.sandbox_id == record.sandbox_id,
-            _c.state == record.state.value,
-            _c.incarnation == record.incarnation,
-            *([] if due_by is None else [_c.deadline_ticks <= due_by]),
-        )
-        statement = update(sandboxes).where(condition).values(**changes).returning(sandboxes)
+        changes |= {
+            "wanted": record.sandbox_id,
+            "was": record.state.value,
+            "was_incarnation": record.incarnation,
+        }
+        if due_by is not None:
+            changes["due_by"] = due_by
+        statement = _CHANGE if due_by is None else _CHANGE_DUE
         async with self._database.write() as connection:
             if limit is not None:
                 await check_quota(connection, record.team_id, limit)
-            row = (await connection.execute(statement)).one_or_none()
+            row = (await connection.execute(statement, changes)).one_or_none()
         if row is None:
             raise Conflict(f"sandbox {record.sandbox_id} changed meanwhile: try again")
         return _record(row)
@@ -182,10 +197,9 @@ class SandboxRows:
         return None if row is None else _record(row)
 
 
-async def check_quota(connection: AsyncConnection, team_id: TeamId, limit: int) -> None:
+async def check_quota(connection: InlineConnection, team_id: TeamId, limit: int) -> None:
     """Raises :class:`TooMany` when the team has ``limit`` sandboxes already."""
-    alive = select(func.count()).where(_c.team_id == team_id, _c.state.in_(sorted(USING_QUOTA)))
-    if (await connection.execute(alive)).scalar_one() >= limit:
+    if (await connection.execute(_COUNT_ALIVE, {"team": team_id})).scalar_one() >= limit:
         raise TooMany(
             f"you have reached the maximum number of concurrent E2B sandboxes ({limit}). If you need "
             "more, kill some, or have the operator raise ATOLL_MAX_SANDBOXES"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import BindParameter, Select, bindparam, select
 from sqlalchemy.dialects.sqlite import insert
 
 from atolld.model.errors import Conflict
@@ -79,24 +80,13 @@ class TemplateRows:
         self, name: str, *, tag: str = DEFAULT_TAG, team_slug: str | None = None
     ) -> list[TemplateRow]:
         """Every template called ``name`` or with that id, whoever owns it."""
-        named = select(template_names.c.template_id).where(template_names.c.name == name)
-        ready = (
-            select(template_tags.c.template_id, template_tags.c.build_id)
-            .join(builds, builds.c.build_id == template_tags.c.build_id)
-            .where(template_tags.c.tag == tag, builds.c.status == READY)
-            .subquery()
-        )
-        query = (
-            select(templates, template_names.c.name, ready.c.build_id)
-            .outerjoin(template_names, template_names.c.template_id == templates.c.template_id)
-            .outerjoin(ready, ready.c.template_id == templates.c.template_id)
-            .where((templates.c.template_id == name) | templates.c.template_id.in_(named))
-            .order_by(template_names.c.name != name, template_names.c.name)
-        )
+        values = {"wanted": name, "wanted_tag": tag}
+        query = _FIND
         if team_slug is not None:
-            query = query.join(teams, teams.c.team_id == templates.c.team_id).where(teams.c.slug == team_slug)
+            query = _FIND_OF_TEAM
+            values["team"] = team_slug
         async with self._database.read() as connection:
-            rows = (await connection.execute(query)).all()
+            rows = (await connection.execute(query, values)).all()
         first: dict[str, TemplateRow] = {}
         for row in rows:
             found = TemplateRow(row.template_id, TeamId(row.team_id), row.public, row.name, row.build_id)
@@ -110,6 +100,32 @@ class TemplateRows:
         )
         async with self._database.read() as connection:
             return [BuildRow(row.template_id, row.build_id) for row in await connection.execute(query)]
+
+
+def _build_find() -> Select[Any]:
+    """Templates by a name or an id (``wanted``), with the build that a tag (``wanted_tag``) points at."""
+    wanted: BindParameter[str] = bindparam("wanted")
+    named = select(template_names.c.template_id).where(template_names.c.name == wanted)
+    ready = (
+        select(template_tags.c.template_id, template_tags.c.build_id)
+        .join(builds, builds.c.build_id == template_tags.c.build_id)
+        .where(template_tags.c.tag == bindparam("wanted_tag"), builds.c.status == READY)
+        .subquery()
+    )
+    return (
+        select(templates, template_names.c.name, ready.c.build_id)
+        .outerjoin(template_names, template_names.c.template_id == templates.c.template_id)
+        .outerjoin(ready, ready.c.template_id == templates.c.template_id)
+        .where((templates.c.template_id == wanted) | templates.c.template_id.in_(named))
+        .order_by(template_names.c.name != wanted, template_names.c.name)
+    )
+
+
+# Put together once: every create waits for it, and that takes longer than running it.
+_FIND = _build_find()
+_FIND_OF_TEAM = _FIND.join(teams, teams.c.team_id == templates.c.team_id).where(
+    teams.c.slug == bindparam("team")
+)
 
 
 def _recipes() -> Select[tuple[str]]:
