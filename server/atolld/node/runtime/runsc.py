@@ -2,8 +2,8 @@
 
 Only ``create`` is a runsc command; everything after it goes over the container's control socket, which is
 faster by a command's start each time, and a container is ended by ending its processes: it has no mounts,
-and its cgroup is the slot's. Stdio is /dev/null: runsc keeps pipes open for the container's life and a
-guest could fill a file.
+and its cgroup is the slot's. Stdio is /dev/null, but for stderr, where pid 1 leaves its last words, see
+`words`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from atolld.node.runtime.state_files import (
     remove_files,
     socket_path,
 )
+from atolld.node.runtime.words import Words
 from atolld.node.verify import hash_file
 
 _COMMAND_TIMEOUT = 60.0
@@ -62,6 +63,7 @@ class RunscRuntime:
         self._cpu_features: frozenset[str] | None = None
         self._patch_level: str | None = None
         self._containers: dict[str, Container] = {}
+        self._words = Words()
 
     async def sha256(self) -> str:
         if self._sha256 is None:
@@ -93,6 +95,7 @@ class RunscRuntime:
                 [*flags, "create", *layer, f"--bundle={spec.directory}", spec.name],
                 spec.directory / _LOG,
                 directory=spec.root_image.parent,
+                stderr=self._words.open(spec.name),
             )
             if await self._find(spec.name) is None:
                 raise HostError(f"the sandbox ended at once: {_tail(spec.directory / _PANIC_LOG).strip()}")
@@ -166,7 +169,8 @@ class RunscRuntime:
         if container is None:
             return ""
         await wait_ended(container.pids[0])
-        return await asyncio.to_thread(_tail, container.directory / _PANIC_LOG)
+        panic = await asyncio.to_thread(_tail, container.directory / _PANIC_LOG)
+        return panic or self._words.read(name)
 
     async def destroy(self, name: str) -> None:
         container = await self._find(name)
@@ -174,10 +178,13 @@ class RunscRuntime:
             for pid in container.pids:
                 await kill_and_wait(pid)
         self._containers.pop(name, None)
+        self._words.close(name)
         await asyncio.to_thread(remove_files, self._root, name)
 
     async def list(self) -> frozenset[str]:
         self._containers = await asyncio.to_thread(read_containers, self._root)
+        for name, container in self._containers.items():
+            await asyncio.to_thread(self._words.find, name, container.pids[0])
         return frozenset(self._containers)
 
     # -- the control socket --------------------------------------------------------------------------------
@@ -199,7 +206,11 @@ class RunscRuntime:
     # -- the commands --------------------------------------------------------------------------------------
 
     async def _run(
-        self, arguments: Sequence[str], log: Path | None = None, directory: Path | None = None
+        self,
+        arguments: Sequence[str],
+        log: Path | None = None,
+        directory: Path | None = None,
+        stderr: int = asyncio.subprocess.STDOUT,
     ) -> str:
         """Runs runsc to its end; what it printed. Killed on cancellation and when it takes too long."""
         try:
@@ -209,7 +220,7 @@ class RunscRuntime:
                 stdin=asyncio.subprocess.DEVNULL,
                 # A detached container inherits these: no pipes where one is made.
                 stdout=asyncio.subprocess.PIPE if log is None else asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.STDOUT if log is None else asyncio.subprocess.DEVNULL,
+                stderr=stderr,
                 cwd=directory,
                 start_new_session=True,  # Ctrl-C in the server's terminal is not for it
             )
@@ -248,6 +259,7 @@ class RunscRuntime:
             if container is None:
                 return None
             self._containers[name] = container
+            await asyncio.to_thread(self._words.find, name, container.pids[0])
         return self._containers[name]
 
 

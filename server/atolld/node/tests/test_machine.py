@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Interface, IPv4Network, ip_address
 from pathlib import Path
@@ -24,7 +24,7 @@ from atolld.config import Config
 from atolld.model.errors import AtollError, HostError
 from atolld.model.sandbox import EndReason, Identity, Resources, SandboxId
 from atolld.model.template import Build, Manifest, StoredFile
-from atolld.node import GuestClient, Node, StartSpec, Surroundings
+from atolld.node import GuestClient, Node, StartSpec, Surroundings, Target
 from atolld.node.inventory import Inventory, take_inventory
 from atolld.node.linux import cgroup, firewall, netns
 from atolld.node.runtime.protocol import CHECKPOINT_FILES
@@ -36,6 +36,8 @@ pytestmark = pytest.mark.machine
 
 RESOURCES = Resources(vcpu=2, memory_mib=192, disk_mib=64)
 BUILD_ID = SandboxId("ibuild")
+IDENTITY = Identity(SandboxId("i1"), "ttiny", "btiny", "team")
+TARGET = Target("new", "ttiny", "tiny")
 
 
 class Machine:
@@ -46,6 +48,13 @@ class Machine:
         self._runsc = runsc
         self._key = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
         self.surroundings = Surroundings({"/etc/resolv.conf": b"nameserver 192.0.2.53\n"})
+        (home / "roots").mkdir(exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # the server that is to be killed has made it
+            (home / "roots" / root.name).symlink_to(root)  # where a snapshot looks for its root
+        self.make_server()
+
+    def make_server(self) -> None:
+        """Another one in the same home; the one before must be closed."""
         self.runtime = RunscRuntime(self._runsc, self.home / "run" / "runsc")
         self.slots = KernelSlots(self.network, self.home / "run" / "sandboxes")
         config = Config(home=self.home, network=self.network)
@@ -163,6 +172,79 @@ async def test_a_crash_is_told_and_leaves_nothing(machine: Machine) -> None:
             os.kill(int(line.split()[0]), signal.SIGKILL)
     assert await asyncio.wait_for(told, 10) is EndReason.CRASH
     assert (await machine.inventory() - idle).get("processes") is None
+
+
+async def test_pid_1s_last_words_are_told_also_by_a_server_that_came_back(machine: Machine) -> None:
+    told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    await machine.start(await machine.build(), "i1")
+    await machine.node.close()
+    machine.make_server()
+    await machine.node.open()
+    machine.node.on_end = lambda sandbox_id, reason, words: told.set_result(f"{reason}: {words}")
+    with contextlib.suppress(AtollError):  # its answer may not get out any more
+        await machine.probe("i1", "signal", "1", str(int(signal.SIGQUIT)))
+    assert (await asyncio.wait_for(told, 20)).startswith("crash: SIGQUIT: quit")
+
+
+@contextlib.contextmanager
+def small_disk(directory: Path, room: int) -> Generator[None]:
+    """A disk of its own for a directory, with ``room`` bytes on it."""
+    directory.mkdir(exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={room}", "atoll-test", str(directory)]
+    subprocess.run(mount, check=True, timeout=10)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(directory)], check=True, timeout=10)
+
+
+def _there_is_room(directory: Path, needed_mib: int, what: str) -> None:
+    pass
+
+
+@pytest.mark.parametrize("room_kib", [4, 64, 1024])
+async def test_a_disk_that_fills_up_during_a_pause_loses_nothing(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, room_kib: int
+) -> None:
+    """There was room when the pause began, and others took it."""
+    await machine.start(await machine.build(), "i1")
+    snapshots = machine.home / "snapshots"
+    with small_disk(snapshots, room_kib << 10), monkeypatch.context() as patch:
+        patch.setattr("atolld.node.launcher.check_free_space", _there_is_room)
+        with pytest.raises(AtollError):
+            await machine.node.pause(SandboxId("i1"), TARGET)
+        assert (await facts(machine, "i1"))["hostname"] == "i1"
+        assert not await machine.node.snapshots()
+        assert not list(snapshots.iterdir())
+    await machine.node.pause(SandboxId("i1"), TARGET)
+    await machine.node.resume(IDENTITY, RESOURCES, TARGET.snapshot_id, allow_internet=True)
+    assert (await facts(machine, "i1"))["hostname"] == "i1"
+    await machine.node.discard(TARGET.snapshot_id)
+
+
+async def test_a_container_killed_in_the_middle_of_its_checkpoint_is_over_and_the_snapshot_before_is_good(
+    machine: Machine,
+) -> None:
+    told: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
+    machine.node.on_end = lambda sandbox_id, reason, words: told.set_result(reason)
+    await machine.start(await machine.build(), "i1")
+    safe = Target("safe", "ttiny", "tiny")
+    await machine.node.capture(SandboxId("i1"), safe)
+    await machine.node.start_process(SandboxId("i1"), process.Start("/bin/probe", ["eat", "100"]))
+    (sandbox,) = [line for line in (await machine.inventory()).processes if "runsc-sandbox" in line]
+    pausing = asyncio.create_task(machine.node.pause(SandboxId("i1"), TARGET))
+    await until(lambda: any(path.stat().st_size for path in machine.home.glob("snapshots/*/*/pages.img")))
+    assert not pausing.done()
+    os.kill(int(sandbox.split()[0]), signal.SIGKILL)
+    with pytest.raises(AtollError):
+        await pausing
+    assert await asyncio.wait_for(told, 20) is EndReason.CRASH
+    assert not machine.node.running()
+    assert await machine.node.snapshots() == {"safe"}
+    await machine.node.resume(IDENTITY, RESOURCES, "safe", allow_internet=True)
+    assert (await facts(machine, "i1"))["hostname"] == "i1"
+    await machine.node.stop(SandboxId("i1"))
+    await machine.node.discard("safe")
 
 
 async def test_sandboxes_reach_neither_the_host_nor_each_other(machine: Machine) -> None:

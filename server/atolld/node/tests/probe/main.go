@@ -6,6 +6,7 @@
 //	probe fill PATH MIB      writes a file; exit 1 and why when it cannot
 //	probe eat MIB            holds that much memory until it is ended
 //	probe read PATH          prints a file
+//	probe signal PID NUMBER  sends a signal
 package main
 
 import (
@@ -48,6 +49,10 @@ func run(args []string) error {
 		data, err := os.ReadFile(args[1])
 		fmt.Print(string(data))
 		return err
+	case "signal":
+		pid, _ := strconv.Atoi(args[1])
+		number, _ := strconv.Atoi(args[2])
+		return syscall.Kill(pid, syscall.Signal(number))
 	}
 	return fmt.Errorf("unknown command %q", args[0])
 }
