@@ -14,6 +14,7 @@ import http.client
 import json
 import os
 import shutil
+import signal
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from dataclasses import dataclass, field, replace
@@ -366,6 +367,9 @@ def bench_density(config: Config, template: str, sizes: Sizes) -> Density:
 
 
 async def _measure(config: Config, template: str, sizes: Sizes) -> Density:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # what was made is removed
     build, density = await find_build(config, template), Density(template)
     unlimited = zram.read_total_mib()
     with _swap(density), _own_home(config) as own:

@@ -24,13 +24,14 @@ from atolld.config import Config
 from atolld.model.errors import AtollError, HostError
 from atolld.model.sandbox import EndReason, Identity, Resources, SandboxId
 from atolld.model.template import Build, Manifest, StoredFile
-from atolld.node import GuestClient, Node, StartSpec, Surroundings, Target
+from atolld.node import GuestClient, Node, StartSpec, Surroundings, Target, pageout
 from atolld.node.inventory import Inventory, take_inventory
-from atolld.node.linux import cgroup, firewall, netns
+from atolld.node.linux import cgroup, firewall, netns, paging
 from atolld.node.runtime.protocol import CHECKPOINT_FILES
 from atolld.node.runtime.runsc import RunscRuntime
 from atolld.node.slots import KernelSlots
 from atolld.node.verify import hash_file
+from atolld.setup import zram
 
 pytestmark = pytest.mark.machine
 
@@ -452,3 +453,27 @@ async def _serve_until_killed(home: str, network: str, runsc: str, root: str) ->
 
 if __name__ == "__main__":
     asyncio.run(_serve_until_killed(*sys.argv[1:]))
+
+
+async def test_a_paused_one_leaves_memory_and_comes_back(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not zram.can_make():
+        pytest.skip("this kernel has no zram")
+    monkeypatch.setattr(pageout, "SETTLED", 0.0)
+    monkeypatch.setattr(pageout, "_BETWEEN", 0.05)
+    device = zram.make(256)
+    try:
+        await machine.start(await machine.build(), "i1")
+        (directory,) = (machine.home / "run" / "sandboxes").iterdir()
+        group = f"{cgroup.PARENT}/{directory.name}"
+        before = paging.usage(group)
+        await machine.node.pause(SandboxId("i1"), Target("snap", "ttiny", "tiny"))
+        await until(lambda: paging.usage(group) < before * 2 // 3)
+        identity = Identity(SandboxId("i1"), "ttiny", "btiny", "team")
+        resumed = await machine.node.resume(identity, RESOURCES, "snap")
+        assert "resident" in resumed.timings_ms
+        assert (await facts(machine, "i1"))["hostname"] == "i1"
+        await machine.node.stop(SandboxId("i1"))
+    finally:
+        zram.remove(device)

@@ -70,6 +70,7 @@ def test_what_is_paged_out_comes_back_as_it_was(swap: None, group: str):
         held = paging.usage(group)
         assert held > 60 * MIB
         assert paging.page_out(group) < held // 2
+        assert 0 < paging.compression() < 1
         process.stdin.write("\n")
         assert process.stdout.readline() == before
         process.stdin.write("\n")
@@ -84,6 +85,18 @@ def test_a_running_one_is_never_swapped(swap: None, group: str):
     paging.page_out(group)
     process.communicate(b"\n", timeout=60)
     assert process.returncode == -9
+
+
+def test_a_swap_on_a_disk_takes_no_memory(tmp_path: Path):
+    swaps, blocks = tmp_path / "swaps", tmp_path / "block"
+    swaps.write_text("Filename Type Size Used Priority\n/dev/zram1 partition 1024 12 100\n")
+    (blocks / "zram1").mkdir(parents=True)
+    (blocks / "zram1" / "mm_stat").write_text("4000 900 1000 0 1000 0 0 0 0\n")
+    assert paging.compression(swaps, blocks) == 0.25
+    swaps.write_text("Filename Type Size Used Priority\n/swapfile file 1024 12 -2\n")
+    assert paging.compression(swaps, blocks) == 0.0
+    assert paging.has_swap(swaps)
+    assert not paging.has_swap(tmp_path / "absent")
 
 
 def test_without_a_group_it_says_so(group: str):
