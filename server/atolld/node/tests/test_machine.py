@@ -439,22 +439,6 @@ def _own_network() -> IPv4Network:
     return IPv4Network(f"{_own_address()}/28", strict=False)
 
 
-async def _serve_until_killed(home: str, network: str, runsc: str, root: str) -> None:
-    machine = Machine(Path(home), IPv4Network(network), Path(runsc), Path(root))
-    await machine.node.open()
-    build = await machine.build()
-    await machine.start(build, "i1")
-    await machine.start(build, "i2", allow_internet=False)
-    await machine.node.warm([(build, RESOURCES, 1)])
-    await until(lambda: machine.node.warm_count() == 1)
-    print(json.dumps(dict(machine.node.running())), flush=True)
-    await asyncio.Event().wait()
-
-
-if __name__ == "__main__":
-    asyncio.run(_serve_until_killed(*sys.argv[1:]))
-
-
 async def test_a_paused_one_leaves_memory_and_comes_back(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -477,3 +461,19 @@ async def test_a_paused_one_leaves_memory_and_comes_back(
         await machine.node.stop(SandboxId("i1"))
     finally:
         zram.remove(device)
+
+
+async def _serve_until_killed(home: str, network: str, runsc: str, root: str) -> None:
+    machine = Machine(Path(home), IPv4Network(network), Path(runsc), Path(root))
+    await machine.node.open()
+    build = await machine.build()
+    await machine.start(build, "i1")
+    await machine.start(build, "i2", allow_internet=False)
+    await machine.node.warm([(build, RESOURCES, 1)])
+    await until(lambda: machine.node.warm_count() == 1)
+    print(json.dumps(dict(machine.node.running())), flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve_until_killed(*sys.argv[1:]))
