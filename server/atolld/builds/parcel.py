@@ -96,6 +96,8 @@ def _check(header: Header) -> None:
     manifest = header.manifest
     if manifest.format != MANIFEST_FORMAT:
         raise _spoilt(f"its manifest has format {manifest.format}, this version reads {MANIFEST_FORMAT}")
+    if manifest.bases:
+        raise _spoilt("it does not stand alone")  # and would read what others have in memory
     names = manifest.snapshot.keys()
     if not _FILES - {"surroundings"} <= names <= _FILES:
         raise _spoilt(f"it holds {', '.join(sorted(names)) or 'nothing'}, which is no snapshot")

@@ -116,7 +116,7 @@ class Transfer:
                 finally:
                     await node.stop(sandbox_id)
         vouched = await asyncio.to_thread(_vouch, directory)
-        moved = replace(manifest, host_key=new_key, snapshot=vouched)
+        moved = replace(manifest, host_key=new_key, snapshot=vouched, bases=())
         return Build(moved, directory.parent, build.root_path)
 
     def _lend_hashes(self, workshop: Config) -> None:

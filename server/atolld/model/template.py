@@ -16,16 +16,24 @@ from typing import Any, cast
 from atolld.model.sandbox import Resources
 
 MANIFEST_FORMAT = 1
+BASES = "bases"
+"""Below the state directory, beside ``snapshots/``: see :mod:`atolld.node.bases`."""
 MEMORY_FILE = "checkpoint.img"
 """Only snapshots of a whole sandbox have it; others are of its files alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file a manifest vouches for. ``sha256`` is lower-case hex, ``size`` bytes."""
+    """A file a manifest vouches for: ``size`` in bytes, and one of the two hashes, lower-case hex."""
 
     size: int
-    sha256: str
+    sha256: str = ""
+    blake3: str = ""
+
+    @property
+    def digest(self) -> str:
+        """Names the contents; empty when they were not hashed."""
+        return self.blake3 or self.sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,9 @@ class Manifest:
     that a build is out of date, before a restore fails."""
     host_key: str = ""
     """Public half, base64, of the key of the host that the daemon inside obeys; empty in old manifests."""
+    bases: tuple[StoredFile, ...] = ()
+    """Pages files of others that the snapshot's memory is partly in, in the order a restore is given them.
+    Empty: it stands alone."""
     runsc_patch_level: str = ""
     """Names our changes in the gVisor that took the snapshot; empty when it has none."""
     format: int = MANIFEST_FORMAT
@@ -76,6 +87,10 @@ class Build:
     @property
     def snapshot_path(self) -> Path:
         return self.directory / "snapshot"
+
+    def base_path(self, digest: str) -> Path:
+        """Where a base of a snapshot lies; a template's build has none."""
+        return self.directory.parents[1] / BASES / f"{digest}.img"
 
     @property
     def has_memory(self) -> bool:
@@ -99,6 +114,7 @@ def parse_manifest(text: str) -> Manifest:
             "root": StoredFile(**fields["root"]),
             "snapshot": {name: StoredFile(**entry) for name, entry in fields["snapshot"].items()},
             "cpu_features": tuple(fields["cpu_features"]),
+            "bases": tuple(StoredFile(**entry) for entry in fields.get("bases", ())),
         }
         return Manifest(**fields)
     except (KeyError, TypeError, AttributeError) as error:

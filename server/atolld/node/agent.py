@@ -20,6 +20,7 @@ from atolld.model.errors import AtollError, GuestUnresponsive
 from atolld.model.sandbox import EndReason, Identity, Resources, SandboxId
 from atolld.model.template import Build, Manifest
 from atolld.node.adoption import Adoption
+from atolld.node.bases import Bases
 from atolld.node.blanks import Blanks
 from atolld.node.captures import Captures, Target
 from atolld.node.guest import GuestClient
@@ -65,12 +66,12 @@ class Node:
         self._look_around = look_around
         self._live: dict[SandboxId, Run] = {}
         self._forever: list[asyncio.Task[None]] = []
-        self._launcher = Launcher(
-            runtime, guest, slots, SharingRule(config.shared_pages, config.unshared_templates)
-        )
+        self._bases = Bases(config.home)
+        rule = SharingRule(config.shared_pages, config.unshared_templates)
+        self._launcher = Launcher(runtime, guest, slots, self._bases, rule)
         self._unwinding = Unwinding()
         self._watches = Watches(runtime)
-        self._snapshots = SnapshotFiles(config.home)
+        self._snapshots = SnapshotFiles(config.home, self._bases)
         self._captures = Captures(runtime, slots, self._launcher, self._snapshots)
         self._resting = Resting(self._unwinding, self._watches, config.resident_memory_mib)
         self._blanks = Blanks(self._launcher)
@@ -80,6 +81,7 @@ class Node:
             guest=guest,
             slots=slots,
             blanks=self._blanks,
+            bases=self._bases,
             resting=self._resting,
             unwinding=self._unwinding,
             blank_taken=lambda: self._keeper.notice_taken(),
@@ -104,11 +106,13 @@ class Node:
         await self._see_surroundings()
         runsc, features = await self._runtime.sha256(), await self._runtime.cpu_features()
         self._placement.open(BuildVerifier(runsc, features, self._guest.public_key, run / "verified.json"))
+        # First: removing what a dead server left lets go of bases.
+        await asyncio.to_thread(self._snapshots.hold_bases)
         adoption = Adoption(
             self._runtime, self._launcher, self._captures, self._unwinding, self._home, self._adopt
         )
         await adoption.settle()
-        await asyncio.to_thread(self._snapshots.discard_unfinished)
+        await asyncio.to_thread(self._tidy)
         self._forever = [
             asyncio.create_task(work)
             for work in (
@@ -318,6 +322,11 @@ class Node:
     def background_tasks(self) -> list[asyncio.Task[None]]:
         """What runs without a caller: watches, removals, the refiller, the evictor and who pages out."""
         return [*self._forever, *self._watches.tasks(), *self._unwinding.tasks()]
+
+    def _tidy(self) -> None:
+        """What sandboxes need is held by now."""
+        self._snapshots.discard_unfinished()
+        self._bases.sweep()
 
     # -- the living ----------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from atolld.model.errors import AtollError, HostError
-from atolld.model.template import Build
+from atolld.model.template import Build, StoredFile
 from atolld.node.launcher import Launcher
 from atolld.node.runs import Run
 from atolld.node.runtime.protocol import Runtime
@@ -50,10 +50,10 @@ class Captures:
         async with self._writing(run, target):
             await self._slots.hold_traffic(run.slot)
             try:
-                await self._write(run, target)
+                bases = await self._write(run, target)
             finally:
                 await _undo(self._slots.release_traffic, run.slot)
-            return await self._seal(run, target)
+            return await self._seal(run, target, bases)
 
     async def take_and_keep_frozen(self, run: Run, target: Target) -> Build:
         """The run is frozen, and its traffic held, when this returns; it goes on as before when it raises."""
@@ -65,8 +65,8 @@ class Captures:
             undo.push_async_callback(self._mark_thawed, run)
             await self._runtime.freeze(run.slot.name)
             undo.push_async_callback(_undo, self._runtime.thaw, run.slot.name)
-            await self._write(run, target)
-            build = await self._seal(run, target)
+            bases = await self._write(run, target)
+            build = await self._seal(run, target, bases)
             undo.pop_all()
             return build
 
@@ -108,14 +108,15 @@ class Captures:
                 ) from error
             raise
 
-    async def _write(self, run: Run, target: Target) -> None:
+    async def _write(self, run: Run, target: Target) -> tuple[StoredFile, ...]:
+        """The bases that what was written stands on."""
         directory = self._files.unfinished(target.snapshot_id)
         if target.memory:
-            await self._launcher.write_images(run, directory, keep_running=True)
-        else:
-            await self._launcher.write_layer(run, directory)
+            return await self._launcher.write_images(run, directory)
+        await self._launcher.write_layer(run, directory)
+        return ()
 
-    async def _seal(self, run: Run, target: Target) -> Build:
+    async def _seal(self, run: Run, target: Target, bases: tuple[StoredFile, ...]) -> Build:
         assert run.build is not None
         return await asyncio.to_thread(
             self._files.seal,
@@ -123,6 +124,7 @@ class Captures:
             run.build.manifest,
             target.template_id,
             target.name,
+            bases=bases,
             safe=target.keep,
         )
 

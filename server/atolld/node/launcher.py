@@ -21,13 +21,14 @@ from atolld.model.errors import (
     PlacementTimeout,
 )
 from atolld.model.sandbox import Identity, Resources, SandboxId
-from atolld.model.template import Build
+from atolld.model.template import Build, StoredFile
+from atolld.node.bases import Bases
 from atolld.node.guest import GuestClient, GuestConnection, init_body
 from atolld.node.records import Record, read_build, write_build
 from atolld.node.rootfs import check_free_space, check_root_image
 from atolld.node.runs import Run, Stopwatch
 from atolld.node.runtime.protocol import CheckpointUnusable, ContainerSpec, Runtime
-from atolld.node.sharing import SharingRule
+from atolld.node.sharing import SharingRule, list_bases, should_flatten
 from atolld.node.slots import Slot, Slots
 from atolld.node.snapshots import flush
 from atolld.node.startup import start_up
@@ -52,9 +53,10 @@ class Launcher:
     """What this host passes on to its sandboxes, as it was last looked at."""
 
     def __init__(
-        self, runtime: Runtime, guest: GuestClient, slots: Slots, sharing: SharingRule | None = None
+        self, runtime: Runtime, guest: GuestClient, slots: Slots, bases: Bases, sharing: SharingRule
     ) -> None:
-        self._sharing = sharing or SharingRule()
+        self._bases = bases
+        self._sharing = sharing
         self._runtime = runtime
         self._guest = guest
         self._slots = slots
@@ -82,10 +84,8 @@ class Launcher:
                 await stack.enter_async_context(blank.stack)
                 run.stack, run.timings_ms = stack, watch.timings_ms
                 run.timings_ms["blank"] = 1.0
-            run.build = build
-            write_build(run.slot.directory, build)
             try:
-                await self._runtime.restore(spec, build.snapshot_path, self._sharing.decide(build))
+                await self._fill(run, spec, build)
             except CheckpointUnusable as error:
                 # Another host key, or a server that makes its sandboxes differently.
                 _log.warning("build %s does not fit this server: %s", build.manifest.build_id, error)
@@ -104,9 +104,7 @@ class Launcher:
         """A run of the build's snapshot whose daemon may not answer: for its files."""
         async with self._place(), AsyncExitStack() as stack:
             run, spec = await self._create(stack, build.root_path, resources, {}, Stopwatch())
-            run.build = build
-            write_build(run.slot.directory, build)
-            await self._runtime.restore(spec, build.snapshot_path)
+            await self._fill(run, spec, build)
             run.stack = stack.pop_all()
         return run
 
@@ -157,12 +155,14 @@ class Launcher:
         slot = await self._slots.adopt(directory)
         stack = AsyncExitStack()
         stack.push_async_callback(self._slots.release, slot)
+        stack.push_async_callback(asyncio.to_thread, self._bases.release, slot.name)
         stack.push_async_callback(self._runtime.destroy, slot.name)
         run = Run(slot, record.resources if record else Resources(), stack)
         if record is not None:
             run.sandbox_id, run.allow_internet = record.sandbox_id, record.allow_internet
             run.frozen = record.frozen
             run.build = read_build(directory, roots)
+            self._hold_bases(run, record.bases)
             if not record.allow_internet:
                 await self._slots.set_internet(slot, False)
         return run
@@ -187,15 +187,32 @@ class Launcher:
 
     async def checkpoint(self, run: Run, directory: Path) -> None:
         """The run's snapshot into ``directory``; the run is over afterwards and must be unwound."""
-        await self.write_images(run, directory, keep_running=False)
+        await self._write_images(run, directory, (), keep_running=False)
         await asyncio.to_thread(flush, directory)
 
-    async def write_images(self, run: Run, directory: Path, *, keep_running: bool) -> None:
-        """The files of a snapshot, not yet flushed. Raises ``CapacityUnavailable`` before anything is written
-        where the disk has no room for them."""
-        needed_mib = (await self._runtime.measure(run.slot.name) >> 20) + 1
+    async def write_images(self, run: Run, directory: Path) -> tuple[StoredFile, ...]:
+        """The files of a snapshot, not yet flushed, of a run that goes on; and the bases it stands on. Raises
+        ``CapacityUnavailable`` before anything is written where the disk has no room for them."""
+        private = await self._runtime.measure(run.slot.name)
+        bases = run.bases
+        if should_flatten(bases, private, run.resources.memory_mib):
+            bases = ()
+        if not await asyncio.to_thread(self._bases.are_here, [base.digest for base in bases]):
+            bases = ()
+        await self._write_images(run, directory, bases, keep_running=True)
+        if run.bases and not bases:
+            run.bases = ()
+            await asyncio.to_thread(self._bases.hold, run.slot.name, ())
+        return bases
+
+    async def _write_images(
+        self, run: Run, directory: Path, bases: tuple[StoredFile, ...], *, keep_running: bool
+    ) -> None:
+        """Without ``bases`` it has all pages, those too that the run shares."""
+        copied = 0 if bases else sum(base.size for base in run.bases)
+        needed_mib = (await self._runtime.measure(run.slot.name) + copied >> 20) + 1
         await asyncio.to_thread(check_free_space, directory, needed_mib, "the snapshot")
-        await self._runtime.checkpoint(run.slot.name, directory, keep_running=keep_running)
+        await self._runtime.checkpoint(run.slot.name, directory, keep_running=keep_running, delta=bool(bases))
         (directory / _DIGEST_FILE).write_text(run.surroundings)
 
     async def write_layer(self, run: Run, directory: Path) -> None:
@@ -203,6 +220,19 @@ class Launcher:
         needed_mib = (await self._runtime.measure(run.slot.name) >> 20) + 1
         await asyncio.to_thread(check_free_space, directory, needed_mib, "the snapshot")
         await self._runtime.save_layer(run.slot.name, directory)
+
+    async def _fill(self, run: Run, spec: ContainerSpec, build: Build) -> None:
+        """The build's memory into a blank."""
+        sharing = self._sharing.decide(build, able=bool(await self._runtime.patch_level()))
+        run.build = build
+        write_build(run.slot.directory, build)
+        self._hold_bases(run, list_bases(build, sharing))
+        await self._runtime.restore(spec, build.snapshot_path, sharing)
+
+    def _hold_bases(self, run: Run, bases: tuple[StoredFile, ...]) -> None:
+        """For as long as there is the run, so that its snapshots can stand on them."""
+        run.bases = bases
+        self._bases.hold(run.slot.name, [base.digest for base in bases])
 
     async def _create(
         self,
@@ -216,6 +246,7 @@ class Launcher:
         check_root_image(root_path)
         slot = await self._slots.lease(resources)
         stack.push_async_callback(self._slots.release, slot)
+        stack.push_async_callback(asyncio.to_thread, self._bases.release, slot.name)
         run = Run(slot, resources, stack, watch.timings_ms)
         run.write_record()
         watch.mark("slot")

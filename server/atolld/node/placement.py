@@ -13,6 +13,7 @@ from dataclasses import replace
 from atolld.model.errors import GuestUnresponsive, HostError
 from atolld.model.sandbox import Resources
 from atolld.model.template import Build
+from atolld.node.bases import Bases
 from atolld.node.blanks import Blanks
 from atolld.node.guest import CALL_TIMEOUT, GuestClient, init_body
 from atolld.node.launcher import Launcher
@@ -35,6 +36,7 @@ class Placement:
         guest: GuestClient,
         slots: Slots,
         blanks: Blanks,
+        bases: Bases,
         resting: Resting,
         unwinding: Unwinding,
         blank_taken: Callable[[], None],
@@ -44,6 +46,7 @@ class Placement:
         self._guest = guest
         self._slots = slots
         self._blanks = blanks
+        self._bases = bases
         self._resting = resting
         self._unwinding = unwinding
         self._blank_taken = blank_taken
@@ -60,6 +63,7 @@ class Placement:
 
     async def restore(self, build: Build, resources: Resources, *, may_fill: bool = True) -> Run:
         """A run of the build that is nobody's yet. ``may_fill`` false: in a container of its own making."""
+        self._bases.keep(build)
         await self.verifier.verify(build)
         await self._make_room(build)
         if not build.has_memory:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from atolld.model.sandbox import Resources, SandboxId
-from atolld.model.template import Build, encode_manifest, parse_manifest
+from atolld.model.template import Build, StoredFile, encode_manifest, parse_manifest
 
 RECORD_FILE = "record.json"
 BUILD_FILE = "build.json"
@@ -32,6 +32,8 @@ class Record:
     allow_internet: bool = True
     frozen: bool = False
     """Its vCPUs may stand still: a snapshot was being written."""
+    bases: tuple[StoredFile, ...] = ()
+    """What its pages may be in, beside its own memory; the node's :mod:`.bases` keep them."""
 
 
 def write_record(directory: Path, record: Record) -> None:
@@ -80,6 +82,7 @@ def _read(directory: Path) -> Record | None:
         if raw.pop("format") != _FORMAT:
             return None
         raw["resources"] = Resources(**raw["resources"])
+        raw["bases"] = tuple(StoredFile(**base) for base in raw.get("bases", ()))
         return Record(**raw)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from atolld.model.sandbox import Resources, SandboxId
-from atolld.model.template import Build
+from atolld.model.template import Build, StoredFile
 from atolld.node.guest import GuestConnection
 from atolld.node.records import Record, write_record
 from atolld.node.runtime.protocol import ContainerSpec
@@ -32,6 +32,8 @@ class Run:
     """Digest of the surroundings that the daemon was told of."""
     build: Build | None = None
     """What it was restored from; ``None`` while a template is being built."""
+    bases: tuple[StoredFile, ...] = ()
+    """As in its record."""
     frozen: bool = False
     memory_mib: int | None = None
     """What a frozen one takes, as last measured."""
@@ -48,6 +50,7 @@ class Run:
             self.resources,
             self.allow_internet,
             self.frozen,
+            self.bases,
         )
 
     def write_record(self) -> None:

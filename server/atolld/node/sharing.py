@@ -1,17 +1,22 @@
-"""Which restores share the pages of their snapshot with their siblings. Pure.
+"""Which restores share pages with others, and which snapshots hold only what changed. Pure.
 
-Only those of a template's build: its files stay as they are as long as it lives, and every sandbox of it has
-the same right to them. A snapshot of a sandbox is loaded, and let go of, as before.
+Only sandboxes of one build share its pages: of a template, or of a snapshot of a sandbox, which its forks are
+restored from, or it itself when it is resumed. A snapshot of one that shares is a **delta**: without the
+pages that lie in its bases already. One that stands on many bases is flattened, since each keeps its file.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from atolld.model.template import Build
+from atolld.model.template import Build, StoredFile
 from atolld.node.runtime.protocol import CHECKPOINT_FILES, Sharing
 
-_PAGES = CHECKPOINT_FILES[2]
+PAGES_FILE = CHECKPOINT_FILES[2]
+MOST_BASES = 3
+"""Of a snapshot: its template, and two of its own before it. The next one is flattened."""
+_MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +26,31 @@ class SharingRule:
     wanted: bool = True
     unshared: frozenset[str] = frozenset()
 
-    def decide(self, build: Build) -> Sharing | None:
-        """``None``: every page is loaded."""
-        pages = build.manifest.snapshot.get(_PAGES)
-        if not self.wanted or build.manifest.name in self.unshared or pages is None or not pages.sha256:
+    def decide(self, build: Build, *, able: bool) -> Sharing | None:
+        """``able``: whether the runtime can. ``None``: every page is loaded. A delta shares its bases in any
+        case, there is no other way to restore it."""
+        manifest = build.manifest
+        pages = manifest.snapshot.get(PAGES_FILE)
+        wanted = able and self.wanted and manifest.name not in self.unshared
+        own = pages.digest if wanted and pages is not None else ""
+        if not own and not manifest.bases:
             return None
-        if build.directory.parents[1].name != "templates":
-            return None
-        return Sharing(pages.sha256)
+        return Sharing(own, {base.digest: build.base_path(base.digest) for base in manifest.bases})
+
+
+def list_bases(build: Build, sharing: Sharing | None) -> tuple[StoredFile, ...]:
+    """What the pages of a sandbox that was restored so are in, beside its own memory."""
+    if sharing is None:
+        return ()
+    own = (build.manifest.snapshot[PAGES_FILE],) if sharing.pages_id else ()
+    return (*build.manifest.bases, *own)
+
+
+def should_flatten(bases: Sequence[StoredFile], private: int, memory_mib: int) -> bool:
+    """Whether the next snapshot of a sandbox on ``bases`` stands alone.
+
+    That gives the sandbox a copy of all that it shares, beside its ``private`` bytes: not where its memory
+    limit would end it, then its snapshots stand on more bases.
+    """
+    copied = sum(base.size for base in bases)
+    return len(bases) > MOST_BASES and private + copied < memory_mib * _MIB

@@ -1,7 +1,8 @@
 """Snapshots of sandboxes on disk: ``snapshots/<snapshot_id>/{manifest.json, snapshot/…}``, like a build.
 
 One is written under another name and renamed when all of it is on the disk and its manifest vouches for
-every file: a directory with that name is whole, whenever the server died.
+every file: a directory with that name is whole, whenever the server died. The pages lie among the bases, see
+:mod:`.bases`, where there is a link to them: a sandbox that is restored from them may outlive the snapshot.
 """
 
 from __future__ import annotations
@@ -17,9 +18,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from atolld.model.errors import BuildDamaged, HostError
-from atolld.model.template import Build, Manifest, StoredFile, encode_manifest, parse_manifest
+from atolld.model.template import (
+    MEMORY_FILE,
+    Build,
+    Manifest,
+    StoredFile,
+    encode_manifest,
+    parse_manifest,
+)
+from atolld.node.bases import Bases
 from atolld.node.records import list_used_images
-from atolld.node.verify import hash_file
+from atolld.node.sharing import PAGES_FILE
+from atolld.node.verify import vouch
 
 MANIFEST_FILE = "manifest.json"
 _ID = re.compile(r"[a-z0-9-]{1,64}")
@@ -29,7 +39,8 @@ _UNFINISHED = ".unfinished"
 class SnapshotFiles:
     """Those of one state directory. Every method blocks; the disk may take its time."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, bases: Bases) -> None:
+        self._bases = bases
         self._roots = home / "roots"
         self._directory = home / "snapshots"
 
@@ -65,12 +76,20 @@ class SnapshotFiles:
         return self._directory / f"{snapshot_id}{_UNFINISHED}" / "snapshot"
 
     def seal(
-        self, snapshot_id: str, base: Manifest, template_id: str, name: str, *, safe: bool = True
+        self,
+        snapshot_id: str,
+        source: Manifest,
+        template_id: str,
+        name: str,
+        *,
+        bases: tuple[StoredFile, ...] = (),
+        safe: bool = True,
     ) -> Build:
         """Flushes and hashes what :meth:`begin`'s directory holds, and gives it its name.
 
-        ``base``: the build the sandbox was made of. ``safe`` is false for one that this server restores at
-        once: it is neither flushed nor hashed. Raises :class:`HostError`; nothing is left then.
+        ``source``: of the build the sandbox was made of; ``bases``: where else its pages are. ``safe`` is
+        false for one that this server restores at once: it is not flushed, and of its files only the pages
+        are hashed, which its clones share. Raises :class:`HostError`; nothing is left then.
         """
         work, final = self._directory / f"{snapshot_id}{_UNFINISHED}", self._directory / snapshot_id
         try:
@@ -78,17 +97,27 @@ class SnapshotFiles:
             with ThreadPoolExecutor(1) as disk:
                 # Beside each other: one waits for the disk, the other for the processor.
                 flushing = disk.submit(flush, files) if safe else None
-                vouched = {path.name: _vouch(path, hashed=safe) for path in sorted(files.iterdir())}
+                vouched = {path.name: _vouch(path, safe=safe) for path in sorted(files.iterdir())}
             if flushing is not None:
                 flushing.result()
+            shared = [base.digest for base in bases]
+            if MEMORY_FILE in vouched:
+                own = vouched[PAGES_FILE].digest
+                self._bases.hold(snapshot_id, [*shared, own])
+                self._bases.take_in(files / PAGES_FILE, own)
+                if safe:
+                    self._bases.flush(shared)  # that of a fork was not, until now
+            if safe:
+                _flush_directory(files)
             manifest = replace(
-                base,
+                source,
                 template_id=template_id,
                 build_id=snapshot_id,
                 name=name,
                 warmup=None,  # a user's kernel is no place for the template's cell
                 created_at=datetime.now(UTC).isoformat(),
                 snapshot=vouched,
+                bases=bases,
             )
             (work / MANIFEST_FILE).write_text(encode_manifest(manifest))
             if safe:
@@ -98,6 +127,7 @@ class SnapshotFiles:
                 _flush_directory(self._directory)
         except OSError as error:
             shutil.rmtree(work, ignore_errors=True)
+            self._bases.release(snapshot_id)
             raise HostError(
                 f"the snapshot cannot be written ({error}): free some space, try again"
             ) from error
@@ -116,9 +146,20 @@ class SnapshotFiles:
             (final / MANIFEST_FILE).unlink(missing_ok=True)
             shutil.rmtree(final, ignore_errors=True)
         shutil.rmtree(final.with_name(f"{snapshot_id}{_UNFINISHED}"), ignore_errors=True)
+        self._bases.release(snapshot_id)
         # One that came with an import is nobody else's business, and lies in a folder of its own.
         if Path(root_image).parent.name and root_image not in list_used_images(self._roots.parent):
             shutil.rmtree((self._roots / root_image).parent, ignore_errors=True)
+
+    def hold_bases(self) -> None:
+        """After a start: of all that are whole."""
+        for snapshot_id in self.ids():
+            with contextlib.suppress(BuildDamaged):
+                manifest = self.load(snapshot_id).manifest
+                digests = {base.digest for base in manifest.bases}
+                if MEMORY_FILE in manifest.snapshot:
+                    digests.add(manifest.snapshot[PAGES_FILE].digest)
+                self._bases.hold(snapshot_id, digests - {""})
 
     def discard_unfinished(self) -> None:
         """What a dead server was just writing or removing."""
@@ -150,8 +191,8 @@ def _opened(path: Path, flags: int) -> Generator[int]:
         os.close(descriptor)
 
 
-def _vouch(path: Path, *, hashed: bool) -> StoredFile:
-    return StoredFile(path.stat().st_size, hash_file(path) if hashed else "")
+def _vouch(path: Path, *, safe: bool) -> StoredFile:
+    return vouch(path) if safe or path.name == PAGES_FILE else StoredFile(path.stat().st_size)
 
 
 def _read_root_image(directory: Path) -> str:

@@ -12,7 +12,7 @@ from atolld.model.errors import HostError
 
 # Manager → what must be there (a program on PATH, or a file) → the package that brings it. The launcher names
 # the same packages when it cannot even get as far as this (see `atoll`).
-_PROGRAMS = ("mmdebstrap", "mkfs.erofs", "nft", "ip", "setpriv")
+_PROGRAMS = ("mmdebstrap", "mkfs.erofs", "nft", "ip", "setpriv", "zstd")
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 # Makes every name below .localhost this machine's own, so that a sandbox's public name leads somewhere.
@@ -24,6 +24,7 @@ _APT: Mapping[str, str] = {
     "nft": "nftables",
     "ip": "iproute2",
     "setpriv": "util-linux",
+    "zstd": "zstd",
     _KEYRING: "debian-archive-keyring",
     _CERTIFICATES: "ca-certificates",
     _LOCAL_NAMES: "libnss-myhostname",
@@ -37,6 +38,7 @@ _OTHERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "nft": "nftables",
             "ip": "iproute",
             "setpriv": "util-linux",
+            "zstd": "zstd",
         },
     ),
     "pacman": (
@@ -47,6 +49,7 @@ _OTHERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "nft": "nftables",
             "ip": "iproute2",
             "setpriv": "util-linux",
+            "zstd": "zstd",
         },
     ),
     "apk": (
@@ -57,6 +60,7 @@ _OTHERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "nft": "nftables",
             "ip": "iproute2",
             "setpriv": "setpriv util-linux-misc",
+            "zstd": "zstd",
         },
     ),
     "zypper": (
@@ -67,6 +71,7 @@ _OTHERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "nft": "nftables",
             "ip": "iproute2",
             "setpriv": "util-linux",
+            "zstd": "zstd",
         },
     ),
 }

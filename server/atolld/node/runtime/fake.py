@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -40,7 +41,9 @@ class FakeContainer:
 
     spec: ContainerSpec
     sharing: Sharing | None = None
-    """What its restore was asked to share."""
+    """What its restore was asked to share; nothing, after a checkpoint that stands alone."""
+    delta: bool = False
+    """What its last checkpoint was."""
     is_deaf: bool = False
     """Its daemon takes connections and answers none."""
     frozen: asyncio.Event = field(default_factory=asyncio.Event)
@@ -115,6 +118,10 @@ class FakeRuntime:
         container = self._get(name)
         for file in CHECKPOINT_FILES:
             (directory / file).write_text(repr(container.spec.args))
+        (directory / CHECKPOINT_FILES[2]).write_text(secrets.token_hex())
+        container.delta = delta
+        if not delta:
+            container.sharing = None
         if not keep_running:
             await self._end(container, "")
 
