@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -62,6 +63,56 @@ def test_a_pause_keeps_variables_files_and_processes() -> None:
         assert 30 < (info.end_at - info.started_at).total_seconds() <= 61
     finally:
         assert Sandbox.kill(sandbox.sandbox_id)
+
+
+def test_watchers_and_listening_sockets_outlive_a_pause_from_memory_and_from_disk(
+    atoll: ServerProcess,
+) -> None:
+    sandbox = BaseSandbox.create(timeout=300)
+    host = {"Host": sandbox.get_host(3000)}
+    try:
+        sandbox.files.make_dir("watched")
+        watcher = sandbox.files.watch_dir("watched")
+        sandbox.commands.run("python3 -m http.server 3000", background=True, timeout=0)
+        sandbox.commands.run("until curl -so /dev/null localhost:3000; do sleep 0.05; done")
+        for number in range(2):
+            assert sandbox.pause()
+            if number:  # what it keeps in memory goes with its server's end
+                atoll.kill(signal.SIGTERM)
+                atoll.start()
+            sandbox.connect(timeout=300)
+            assert "Directory listing" in httpx.get(atoll.url, headers=host, timeout=30).text
+            sandbox.files.write(f"watched/{number}", "new")
+            seen: set[str] = set()
+            deadline = time.monotonic() + 10
+            while str(number) not in seen:
+                assert time.monotonic() < deadline, seen
+                seen |= {event.name for event in watcher.get_new_events()}
+    finally:
+        sandbox.kill()
+
+
+def test_of_ten_connects_at_once_one_resumes_and_all_arrive() -> None:
+    sandbox = BaseSandbox.create(timeout=60)
+    try:
+        sandbox.files.write("notes.txt", "before")
+        sandbox.pause()
+        with ThreadPoolExecutor(10) as hands:
+            made = list(hands.map(lambda _: BaseSandbox.connect(sandbox.sandbox_id, timeout=60), range(10)))
+            read = list(hands.map(lambda it: it.files.read("notes.txt"), made))
+        assert read == ["before"] * 10
+        assert states(sandbox) == ["running"]
+    finally:
+        sandbox.kill()
+
+
+def test_a_strict_pause_of_a_sandbox_that_answers_is_one() -> None:
+    sandbox = BaseSandbox.create(timeout=60)
+    try:
+        assert sandbox.pause(strict=True)
+        assert states(sandbox) == ["paused"]
+    finally:
+        sandbox.kill()
 
 
 def test_a_paused_sandbox_is_killed_for_good() -> None:

@@ -23,6 +23,8 @@ CROWD = int(os.environ.get("ATOLL_CROWD", "4"))
 CHURN = int(os.environ.get("ATOLL_CHURN", "20"))
 MEMORY_MIB, IDLE_CPU = 40, 0.10
 """Of each sandbox; of all together, in cores."""
+OWN_NETWORK = "10.237.0.0/20"
+"""Apart from that of the server that the other suites share."""
 IDLE_SECONDS = 10.0
 AFTER = 40.0 if CROWD >= 100 else 0.0
 """Seconds after a command in which its sandbox, daemon and gVisor give back what that took: not idle yet."""
@@ -34,7 +36,7 @@ pytestmark = [pytest.mark.machine, pytest.mark.timeout(300 + CROWD * 4 + CHURN *
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server that keeps nothing ahead: what there is, is the sandboxes'."""
-    settings = {"ATOLL_POOL": "0", "ATOLL_BLANKS": "0"}
+    settings = {"ATOLL_POOL": "0", "ATOLL_BLANKS": "0", "ATOLL_NETWORK": OWN_NETWORK}
     with server(tmp_path_factory.mktemp("crowd"), settings) as it:
         yield it
 

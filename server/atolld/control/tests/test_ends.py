@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
+import structlog.testing
 
 from atolld.control.ended import SandboxOver
 from atolld.control.sandboxes import NewSandbox
@@ -31,6 +33,36 @@ async def test_who_and_why_is_told(house: Any) -> None:
     end = await _over(house, killed)
     assert (end.reason, end.detail) == (EndReason.REQUEST, "killed by team local")
     assert (await _over(house, expired)).reason is EndReason.TIMEOUT
+
+
+@pytest.mark.parametrize("jump", [timedelta(days=1), timedelta(days=-1)])
+async def test_a_jump_of_the_wall_clock_ends_nothing_early_also_across_a_restart(
+    open_house: Any, clock: Any, jump: timedelta
+) -> None:
+    first = await open_house()
+    sandbox_id = await first.create(100)
+    clock.wall += jump
+    await clock.advance(50)
+    await first.die()
+    second = await open_house(FakeMachine(first.config.home, first.machine.runtime, first.machine.guest.port))
+    await clock.advance(49)
+    await second.settled()
+    assert sandbox_id in second.routes
+    await clock.advance(1)
+    assert (await _over(second, sandbox_id)).reason is EndReason.TIMEOUT
+
+
+async def test_who_nobody_resumes_is_told_so_with_its_snapshot_gone(open_house: Any) -> None:
+    house = await open_house(paused_days=1)
+    sandbox_id = await house.create()
+    await house.sandboxes.pause(house.team, sandbox_id)
+    with structlog.testing.capture_logs() as logs:
+        await house.clock.advance(86400)
+        end = await _over(house, sandbox_id)
+    assert (end.reason, end.detail) == (EndReason.FORGOTTEN, "nobody resumed it in time")
+    told = [line for line in logs if line["event"] == "control.sandbox.ended"]
+    assert [(line["sandbox_id"], line["reason"]) for line in told] == [(sandbox_id, EndReason.FORGOTTEN)]
+    assert not await house.machine.node.snapshots()
 
 
 @pytest.mark.parametrize(
