@@ -21,7 +21,7 @@ from atolld.node.memory import memory_of, read_memory_mib, read_pressure, reserv
 from atolld.node.pageout import Frozen, PageOut
 from atolld.node.placement import Placement
 from atolld.node.pool import Demand, Kind, Stock, plan_pool, plan_stock
-from atolld.node.runs import Run, Stopwatch
+from atolld.node.runs import Run
 from atolld.node.runtime.protocol import Runtime
 from atolld.node.starting import StartSpec
 from atolld.node.unwinding import Unwinding
@@ -99,12 +99,9 @@ class PoolKeeper:
             self._demands[kind].arrive(time.monotonic())
         while (run := self._take(kind)) is not None:
             self.notice_taken()
-            watch = Stopwatch()
-            run.timings_ms = watch.timings_ms
+            run.timings_ms = {}
             try:
-                await self._thaw(run)
-                watch.mark("thaw")
-                await self._placement.hand_over(run, spec, _CLAIM_PATIENCE)
+                await self._become(run, spec)
             except AtollError as error:
                 _log.warning("a warm sandbox was no good, the next is tried: %s", error)
                 continue
@@ -169,11 +166,16 @@ class PoolKeeper:
 
         self._watches.watch(run, ended)
 
-    async def _thaw(self, run: Run) -> None:
+    async def _become(self, run: Run, spec: StartSpec) -> None:
+        """Thaws the run beside telling it who it is: that waits in its network until it can hear."""
+        thawing = asyncio.create_task(self._runtime.thaw(run.slot.name))
+        await asyncio.sleep(0)  # the call is on its way then
         try:
-            await self._page_out.recall(run)
-            await self._runtime.thaw(run.slot.name)
+            await self._placement.hand_over(run, spec, _CLAIM_PATIENCE)
+            await thawing
         except BaseException:
+            thawing.cancel()
+            await asyncio.gather(thawing, return_exceptions=True)
             await self._unwinding.remove(run)
             raise
 
