@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -63,6 +64,10 @@ class Survey:
     """Addresses, 8 hex digits, as slots' names begin with."""
     cgroups: frozenset[str]
     mounts: frozenset[str]
+    files: Mapping[str, frozenset[tuple[int, int]]] = field(
+        default_factory=dict[str, frozenset[tuple[int, int]]]
+    )
+    """A living container each: device and inode of the regular files that its kernel has open."""
 
 
 async def take_survey(home: Path, network: IPv4Network) -> Survey:
@@ -73,6 +78,7 @@ def _survey(home: Path, network: IPv4Network) -> Survey:
     return Survey(
         records={path.name: record for path, record in read_records(home / "run/sandboxes").items()},
         namespaces=_namespaces(home),
+        files=_open_files(home),
         links=frozenset(name.removeprefix(netns.LINK_PREFIX) for name in netns.list_links(network)),
         cgroups=frozenset(Path(path).name for path in _cgroups(network)),
         mounts=_mounts(home),
@@ -80,15 +86,33 @@ def _survey(home: Path, network: IPv4Network) -> Survey:
 
 
 def _namespaces(home: Path) -> dict[str, frozenset[int]]:
-    marker = f"--root={home / 'run/runsc'}"
     found: dict[str, frozenset[int]] = {}
-    for entry, arguments in _commands():
-        # The kernel's process; the one that serves its files is in a namespace of its own.
-        if marker in arguments and "boot" in arguments:
-            with contextlib.suppress(OSError):
-                inode = os.stat(entry / "ns/net").st_ino
-                found[arguments[-1]] = found.get(arguments[-1], frozenset()) | {inode}
+    for name, process in _kernels(home):
+        with contextlib.suppress(OSError):
+            found[name] = found.get(name, frozenset()) | {os.stat(process / "ns/net").st_ino}
     return found
+
+
+def _open_files(home: Path) -> dict[str, frozenset[tuple[int, int]]]:
+    found: dict[str, frozenset[tuple[int, int]]] = {}
+    for name, process in _kernels(home):
+        files: set[tuple[int, int]] = set()
+        with contextlib.suppress(OSError):
+            for descriptor in (process / "fd").iterdir():
+                with contextlib.suppress(OSError):
+                    status = os.stat(descriptor)
+                    if stat.S_ISREG(status.st_mode):
+                        files.add((status.st_dev, status.st_ino))
+        found[name] = found.get(name, frozenset()) | files
+    return found
+
+
+def _kernels(home: Path) -> Iterator[tuple[str, Path]]:
+    """Name and process of each container's kernel; the process that serves its files is another."""
+    marker = f"--root={home / 'run/runsc'}"
+    for entry, arguments in _commands():
+        if marker in arguments and "boot" in arguments:
+            yield arguments[-1], entry
 
 
 def _commands() -> Iterator[tuple[Path, list[str]]]:

@@ -202,6 +202,7 @@ class Launcher:
         await self._write_images(run, directory, bases, keep_running=True)
         if run.bases and not bases:
             run.bases = ()
+            run.write_record()
             await asyncio.to_thread(self._bases.hold, run.slot.name, ())
         return bases
 

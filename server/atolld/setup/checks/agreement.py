@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from atolld.model.records import SandboxRecord
 from atolld.model.sandbox import UP, SandboxId, State
@@ -16,6 +16,7 @@ from atolld.node.inventory import Survey
 from atolld.setup.checks.finding import Finding, fail, warn
 
 _RESTART = "./atoll serve --replace, or start the server: it settles what it finds"
+LOST = "import it again where it was exported; else what was in it is lost: delete it"
 _LEAVE = "the next start of the server removes it"
 
 
@@ -33,17 +34,32 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
+class Base:
+    """A file that snapshots and sandboxes share pages of."""
+
+    inode: tuple[int, int]
+    """With the device before it."""
+    has_other_names: bool
+    """It is a template's as well, and goes with it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Disk:
     snapshots: frozenset[str]
     """Ids of those that are whole."""
     unfinished: frozenset[str]
     builds: frozenset[str]
+    bases: Mapping[str, Base] = field(default_factory=dict[str, "Base"])
+    """By the hash that each is called by."""
+    needed: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """Such a hash → the snapshots whose memory is partly or wholly in it."""
 
 
 def find_disagreements(rows: Rows, disk: Disk, machine: Survey, *, serving: bool) -> Iterator[Finding]:
     """``serving``: a server runs, and holds warm sandboxes and slots that no row speaks of."""
     yield from _compare_sandboxes(rows, machine)
     yield from _compare_snapshots(rows, disk)
+    yield from _compare_bases(disk, machine)
     yield from _compare_slots(machine, serving=serving)
 
 
@@ -86,6 +102,29 @@ def _compare_snapshots(rows: Rows, disk: Disk) -> Iterator[Finding]:
     for build_id in sorted(rows.builds.keys() - disk.builds):
         detail = f"build {build_id} of template {rows.builds[build_id]} has a row and no files"
         yield fail("templates", detail, "./atoll setup")
+
+
+def _compare_bases(disk: Disk, machine: Survey) -> Iterator[Finding]:
+    for digest in sorted(disk.needed.keys() - disk.bases.keys()):
+        stand = ", ".join(disk.needed[digest])
+        yield fail("bases", f"bases/{digest}.img is not there; on it stand: {stand}", LOST)
+    held: set[str] = set()
+    for name, record in sorted(machine.records.items()):
+        if record is None or name not in machine.files:
+            continue
+        for digest in (base.digest for base in record.bases):
+            held.add(digest)
+            base = disk.bases.get(digest)
+            if base is None:
+                detail = f"bases/{digest}.img is not there, and the sandbox in {name} maps it"
+                yield warn("bases", detail, "none is needed: its next snapshot stands alone")
+            elif base.inode not in machine.files[name]:
+                detail = f"the sandbox in {name} maps another file than bases/{digest}.img"
+                yield fail("bases", detail, "kill it: its state is doubtful")
+    mapped = frozenset[tuple[int, int]]().union(*machine.files.values())
+    for digest, base in sorted(disk.bases.items()):
+        if not (digest in disk.needed or digest in held or base.has_other_names or base.inode in mapped):
+            yield warn("bases", f"bases/{digest}.img takes room, and nothing stands on it", _LEAVE)
 
 
 def _compare_slots(machine: Survey, *, serving: bool) -> Iterator[Finding]:

@@ -7,15 +7,18 @@ is at work has in its hands is wrong once at most. Then every file that a manife
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from atolld.config import Config
-from atolld.model.template import StoredFile, parse_manifest
+from atolld.model.template import BASES, StoredFile, parse_manifest
 from atolld.node.inventory import take_survey
-from atolld.node.verify import hash_file
-from atolld.setup.checks.agreement import Disk, Rows, count, find_disagreements
+from atolld.node.sharing import PAGES_FILE
+from atolld.node.verify import hash_as
+from atolld.setup.checks.agreement import LOST, Base, Disk, Rows, count, find_disagreements
 from atolld.setup.checks.finding import Finding, Verdict, fail, ok
 from atolld.store import Store
 
@@ -64,7 +67,28 @@ def _list_disk(home: Path) -> Disk:
     half = {name for name in found if name.endswith(".unfinished")}
     half |= {path.name for path in home.glob("snapshots/*.unfinished")}
     built = {path.parent.name for path in home.glob("templates/*/*/manifest.json")}
-    return Disk(frozenset(found - half), frozenset(half), frozenset(built))
+    bases: dict[str, Base] = {}
+    for path in home.glob(f"{BASES}/*.img"):
+        with contextlib.suppress(FileNotFoundError):
+            status = path.stat()
+            bases[path.stem] = Base((status.st_dev, status.st_ino), status.st_nlink > 1)
+    needed = _list_needed(home, found - half)
+    return Disk(frozenset(found - half), frozenset(half), frozenset(built), bases, needed)
+
+
+def _list_needed(home: Path, snapshots: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    needed: dict[str, tuple[str, ...]] = {}
+    for name in sorted(snapshots):
+        directory = home / "snapshots" / name
+        try:
+            manifest = parse_manifest((directory / "manifest.json").read_text())
+        except (OSError, ValueError):
+            continue  # removed meanwhile; or :func:`examine_files` tells it
+        pages = directory / "snapshot" / PAGES_FILE
+        own = [pages.readlink().stem] if pages.is_symlink() else []
+        for digest in [*own, *(base.digest for base in manifest.bases)]:
+            needed[digest] = (*needed.get(digest, ()), f"snapshot {name} ({manifest.name})")
+    return needed
 
 
 def examine_files(home: Path) -> list[Finding]:
@@ -82,8 +106,10 @@ def examine_files(home: Path) -> list[Finding]:
             continue
         who = f"{kind} {path.parent.name} ({manifest.name})"
         claims[home / "roots" / manifest.root_image][manifest.root].append(who)
+        for base in manifest.bases:
+            claims[home / BASES / f"{base.digest}.img"][base].append(who)
         for name, stored in manifest.snapshot.items():
-            claims[path.parent / "snapshot" / name][stored].append(who)
+            claims[_where(path.parent / "snapshot" / name)][stored].append(who)
     checked = 0
     for path, wanted in claims.items():
         for stored, dependants in wanted.items():
@@ -95,15 +121,22 @@ def examine_files(home: Path) -> list[Finding]:
     return [ok("files", f"{len(claims)} files, {checked >> 20} MiB, are as their manifests say")]
 
 
+def _where(path: Path) -> Path:
+    """Of what lies among the bases, its place there: it is one file for all that stand on it."""
+    return Path(os.path.normpath(path.parent / path.readlink())) if path.is_symlink() else path
+
+
 def _examine(path: Path, stored: StoredFile, dependants: list[str]) -> Finding | None:
     try:
         size = path.stat().st_size
         problem = f"has {size} bytes instead of {stored.size}" if size != stored.size else ""
-        if not problem and stored.sha256 and hash_file(path) != stored.sha256:
+        if not problem and stored.digest and hash_as(stored, path) != stored.digest:
             problem = "has other contents than its manifest says"
     except OSError as error:
         if not path.parent.is_dir():
             return None  # its snapshot was removed meanwhile
+        if path.parent.name == BASES and isinstance(error, FileNotFoundError):
+            return None  # as well; or it is missing, which the comparison tells
         problem = f"cannot be read ({error.strerror})"
     if not problem:
         return None
@@ -113,5 +146,5 @@ def _examine(path: Path, stored: StoredFile, dependants: list[str]) -> Finding |
 
 def _mend(kind: str) -> str:
     if kind == "snapshot":
-        return "import it again where it was exported; else what was in it is lost: delete it"
+        return LOST
     return "./atoll setup --rebuild of what the file's name says"

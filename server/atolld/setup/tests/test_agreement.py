@@ -15,7 +15,7 @@ from atolld.model.team import TeamId
 from atolld.model.template import Manifest, StoredFile, encode_manifest
 from atolld.node.inventory import Survey
 from atolld.node.records import Record
-from atolld.setup.checks.agreement import Disk, Rows, find_disagreements
+from atolld.setup.checks.agreement import Base, Disk, Rows, find_disagreements
 from atolld.setup.checks.deep import examine_files
 from atolld.setup.checks.finding import Verdict
 
@@ -54,6 +54,17 @@ MACHINE = Survey(
     frozenset({SLOT}),
     frozenset(),
 )
+BASE = StoredFile(1, blake3="cafe")
+SHARING = replace(
+    MACHINE,
+    records={SLOT: replace(record(SLOT, "ione"), bases=(BASE,))},
+    files={SLOT: frozenset({(1, 5)})},
+)
+BASED = replace(
+    DISK,
+    bases={"cafe": Base((1, 5), has_other_names=False)},
+    needed={"cafe": ("snapshot kept (it)",)},
+)
 WARM = replace(
     MACHINE,
     records={**MACHINE.records, OTHER: record(OTHER, None)},
@@ -61,6 +72,12 @@ WARM = replace(
     links=frozenset({"0ad70006", "0ad7000a", "0ad7000e"}),
     cgroups=frozenset({SLOT, OTHER}),
 )
+
+
+def test_bases_that_are_mapped_needed_or_a_templates_are_right() -> None:
+    assert list(find_disagreements(ROWS, BASED, SHARING, serving=True)) == []
+    template = replace(DISK, bases={"cafe": Base((1, 5), has_other_names=True)})
+    assert list(find_disagreements(ROWS, template, MACHINE, serving=True)) == []
 
 
 @pytest.mark.parametrize("machine", [MACHINE, WARM], ids=["as the rows say", "and what a server keeps ready"])
@@ -73,6 +90,10 @@ def test_nothing_is_wrong_when_all_agree(machine: Survey) -> None:
     [
         (replace(ROWS, moving=(row("ione"), row("ix"))), DISK, MACHINE, "ix is running by its row"),
         (replace(ROWS, moving=()), DISK, MACHINE, "ione runs, and no row"),
+        (ROWS, replace(BASED, bases={}), MACHINE, "cafe.img is not there; on it stand: snapshot kept"),
+        (ROWS, DISK, SHARING, f"the sandbox in {SLOT} maps it"),
+        (ROWS, BASED, replace(SHARING, files={SLOT: frozenset({(1, 6)})}), "maps another file than"),
+        (ROWS, replace(BASED, needed={}), MACHINE, "cafe.img takes room"),
         (
             ROWS,
             DISK,
