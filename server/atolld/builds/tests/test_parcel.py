@@ -108,6 +108,7 @@ def change(*path: str, to: object) -> Callable[[dict[str, Any]], None]:
         change("manifest", "snapshot", "pages.img", to={"size": 1, "sha256": "x"}),
         change("manifest", "root_image", to="/etc/passwd"),
         change("manifest", "root_image", to=".."),
+        change("manifest", "bases", to=[{"size": 1, "blake3": "0" * 64}]),
         change("manifest", "resources", to={"vcpu": 0, "memory_mib": 1, "disk_mib": 1}),
         change("manifest", "resources", to="none"),
         change("manifest", "envs", to={"A": ["b"]}),
