@@ -37,7 +37,7 @@ _INTERPRETER = 49999
 _TIMEOUT = 120.0
 _PREFIX = 19
 """Of the range: 2,047 sandboxes."""
-_BORROWED = ("bin", "host-key")
+_BORROWED = ("bin", "host-key", "roots")
 _SETTLING = 3.0
 """Seconds after which what was just started has given back what it does not need."""
 _IDLE = 10.0
