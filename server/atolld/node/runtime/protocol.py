@@ -76,10 +76,10 @@ class Sharing:
     """A restore maps the pages of its checkpoint copy-on-write, so that all restores of it share them."""
 
     pages_id: str
-    """SHA-256 of the checkpoint's ``pages.img``, which the caller has checked; neither it nor a base may
+    """A hash of the checkpoint's ``pages.img``, which the caller has checked; neither it nor a base may
     change or shrink while the container lives. Empty: these pages are loaded, only ``bases`` are shared."""
     bases: Mapping[str, Path] = field(default_factory=dict[str, Path])
-    """SHA-256 → pages file, for every file beside its own that a checkpoint by delta refers to."""
+    """Hash → pages file, for every file beside its own that a checkpoint by delta refers to, in order."""
 
 
 class CheckpointUnusable(HostError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,12 +12,15 @@ import pytest
 
 from atolld.model.errors import BuildDamaged, HostError
 from atolld.model.sandbox import Identity, SandboxId
-from atolld.model.template import Build, Manifest, parse_manifest
+from atolld.model.template import Build, Manifest, StoredFile, parse_manifest
 from atolld.node import StartSpec, Target
 from atolld.node.bases import Bases
 from atolld.node.doubles import FakeMachine
 from atolld.node.runtime.fake import FakeRuntime
+from atolld.node.runtime.protocol import CHECKPOINT_FILES
 from atolld.node.sharing import MOST_BASES
+from atolld.node.snapshots import SnapshotFiles
+from atolld.node.verify import vouch
 
 ONE, TWO = SandboxId("ione"), SandboxId("itwo")
 
@@ -209,3 +213,66 @@ async def test_nothing_is_shared_where_that_is_switched_off(tmp_path: Path, buil
     await machine.node.stop(ONE)
     await machine.node.close()
     assert bases_of(machine) <= {build.manifest.snapshot["pages.img"].digest}
+
+
+def _seal_and_die(home: Path, manifest: Manifest, base: StoredFile, step: int) -> int:
+    """In a process of its own that ends at its ``step``-th change of the disk; its exit code."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    left = step
+
+    def watch(event: str, _: object) -> None:
+        nonlocal left
+        if event in {"os.link", "os.remove", "os.symlink", "os.rename", "os.mkdir", "os.rmdir"}:
+            left -= 1
+            if left < 0:
+                os._exit(9)
+
+    sys.addaudithook(watch)
+    files = SnapshotFiles(home, Bases(home))
+    directory = files.begin("new")
+    for name in CHECKPOINT_FILES:
+        (directory / name).write_text(f"new {name}")
+    files.seal("new", manifest, "t", "n", bases=(base,))
+    files.discard("old")
+    os._exit(0)
+
+
+@pytest.mark.slow
+def test_a_server_killed_at_any_step_leaves_whole_snapshots_with_all_they_stand_on_and_nothing_else(
+    tmp_path: Path, build: Build
+) -> None:
+    for step in range(100):
+        home = tmp_path / f"home{step}"
+        home.mkdir()
+        files = SnapshotFiles(home, Bases(home))
+        directory = files.begin("old")
+        for name in CHECKPOINT_FILES:
+            (directory / name).write_text(f"old {name}")
+        pages = files.seal("old", build.manifest, "t", "n").manifest.snapshot["pages.img"]
+
+        code = _seal_and_die(home, build.manifest, pages, step)
+
+        bases = Bases(home)
+        after = SnapshotFiles(home, bases)
+        after.hold_bases()
+        after.discard_unfinished()
+        bases.sweep()
+        assert after.ids() <= {"old", "new"}
+        assert after.ids(), "both are lost"
+        needed: set[str] = set()
+        for snapshot_id in after.ids():
+            made = after.load(snapshot_id)
+            for name, stored in made.manifest.snapshot.items():
+                assert vouch(made.snapshot_path / name) == stored, (step, snapshot_id, name)
+            needed |= {made.manifest.snapshot["pages.img"].digest}
+            for base in made.manifest.bases:
+                assert vouch(made.base_path(base.digest)) == base, (step, snapshot_id)
+                needed |= {base.digest}
+        assert {path.stem for path in (home / "bases").iterdir()} == needed, step
+        assert {path.name for path in (home / "snapshots").iterdir()} == after.ids(), step
+        if code == 0:
+            assert step > 5, "nothing was interrupted"
+            return
+    raise AssertionError("it never came to its end")
