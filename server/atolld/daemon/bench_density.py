@@ -193,15 +193,13 @@ class _Variant:
         await self._node.discard(big.manifest.build_id)
 
     async def _forks(self) -> None:
-        """What a source takes; then, when it is gone, what its forks take, with the pages that they share:
-        the machine counts those as available."""
-        before = await self._available()
-        big = await self._big(before)
+        """What a source is charged; then, when it is gone, what its forks are, and once the pages that they
+        share: those are cache of a file."""
+        big = await self._big(note_source=True)
         forks = [await self._start(big) for _ in range(self._sizes.forks)]
-        private = before - await self._available()
-        charged = await self._charged(forks)
-        shares = charged < len(forks) * _size_mib(big.snapshot_path)
-        self._note("forks_mib", private + (_size_mib(big.snapshot_path) if shares else 0))
+        await asyncio.sleep(_SETTLING)
+        charged, pages = await self._charged(forks), _size_mib(big.snapshot_path)
+        self._note("forks_mib", charged + (pages if charged < len(forks) * pages else 0))
         await self._stop_all()
         await self._node.discard(big.manifest.build_id)
 
@@ -252,13 +250,12 @@ class _Variant:
         for sandbox_id in tuple(self._node.running()):
             await self._node.stop(sandbox_id)
 
-    async def _big(self, before_mib: float | None = None) -> Build:
-        """A snapshot of a sandbox that holds 500 MB, which is gone. With ``before_mib``, what was available
-        before, it is noted what the sandbox took."""
+    async def _big(self, *, note_source: bool = False) -> Build:
+        """A snapshot of a sandbox that holds 500 MB, which is gone."""
         one = await self._start()
         await self._run(one, cells.HOLD_MUCH)
-        if before_mib is not None:
-            self._note("source_mib", before_mib - await self._available())
+        if note_source:
+            self._note("source_mib", await self._charged([one]))
         build = await self._node.capture(one.sandbox_id, self._target("big"))
         await self._node.stop(one.sandbox_id)
         return build
