@@ -1,5 +1,5 @@
 // Made by Atoll's tools/gvisor_filters.py; do not edit.
-// For gVisor v0.0.0-20260905035102-160fafc42237, patches a8aa3bcb95ff7004, go1.26.
+// For gVisor v0.0.0-20260905035102-160fafc42237, patches b0f38323e97b19ec, go1.26.
 
 package filter
 

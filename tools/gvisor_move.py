@@ -43,7 +43,8 @@ async def move(version: str) -> int:
     broken = [patch.name for patch in sorted(gvisor.patches.glob("*.patch")) if not _try(tree, patch)]
     print("builds:" if not broken else f"rejected in part: {', '.join(broken)}; what builds of it:")
     try:
-        await run_tool([go, "build", "-o", directory / "runsc", "./runsc"], report=print, env=env, cwd=tree)
+        build = [go, "build", "-trimpath", "-buildvcs=false", "-o", directory / "runsc", "./runsc"]
+        await run_tool(build, report=print, env=env, cwd=tree)
     except HostError as error:
         print(error)
         return 1

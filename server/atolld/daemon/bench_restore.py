@@ -111,7 +111,8 @@ class BareSandbox:
             cgroup_path="",
             args=self.args,
         )
-        config = json.loads(json.dumps(build_config(spec)))
+        gofer = not self.build.manifest.runsc_patch_level
+        config = json.loads(json.dumps(build_config(spec, gofer=gofer)))
         network = {"type": "network", "path": f"/var/run/netns/{_NAMESPACE}"}
         config["linux"]["namespaces"] = [
             *({"type": kind} for kind in ("pid", "ipc", "uts", "mount")),

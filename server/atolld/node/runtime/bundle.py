@@ -20,7 +20,7 @@ from atolld.node.runtime.protocol import NO_LINK, ContainerSpec, Link
 
 GUEST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 HOST_DIRECTORY = "host"
-"""Below the container's directory: an empty directory, see :func:`_mounts`."""
+"""Below the container's directory: an empty directory, runsc wants one as the root's path."""
 
 CAPABILITIES = [
     "CAP_AUDIT_WRITE",
@@ -47,8 +47,10 @@ _MIB = 1 << 20
 _CPU_PERIOD_US = 100_000
 
 
-def build_config(spec: ContainerSpec) -> dict[str, object]:
-    """`config.json` of the container."""
+def build_config(spec: ContainerSpec, *, gofer: bool = False) -> dict[str, object]:
+    """`config.json` of the container. ``gofer``: for a runsc without our changes, which opens the disk file
+    of the writable layer only for a container that has a gofer process.
+    """
     return {
         "ociVersion": "1.1.0",
         "hostname": spec.hostname,
@@ -62,7 +64,7 @@ def build_config(spec: ContainerSpec) -> dict[str, object]:
             "noNewPrivileges": False,  # sudo
         },
         "root": {"path": str(spec.directory / HOST_DIRECTORY)},
-        "mounts": _mounts(spec),
+        "mounts": _mounts(spec, gofer=gofer),
         "annotations": {
             # A checkpoint is restored only with the very path it was taken with. This one is the same below
             # every state directory: runsc is started in the one that holds the images.
@@ -150,11 +152,20 @@ def network_args(link: Link, *, restore: bool) -> dict[str, object]:
     }
 
 
-def _mounts(spec: ContainerSpec) -> Sequence[Mapping[str, object]]:
-    """The last one is empty and there for runsc alone, twice over: it opens the disk file of the writable
-    layer only for containers with a gofer process, which only a bind mount makes it start; and it covers an
-    empty ``/tmp`` with memory that counts against the sandbox's limit.
+def _mounts(spec: ContainerSpec, *, gofer: bool) -> Sequence[Mapping[str, object]]:
+    """The last one is empty and there for runsc alone: with a mount below it, runsc does not cover an empty
+    ``/tmp`` with memory that counts against the sandbox's limit. A bind mount is served by a gofer process,
+    5 MB of memory for each sandbox.
     """
+    empty = {
+        "destination": "/tmp/.host",  # noqa: S108
+        "type": "tmpfs",
+        "source": "tmpfs",
+        "options": ["ro", "nosuid", "nodev", "noexec", "size=4k"],
+    }
+    if gofer:
+        options = ["bind", "ro", "nosuid", "nodev", "noexec"]
+        empty |= {"type": "bind", "source": str(spec.directory / HOST_DIRECTORY), "options": options}
     return [
         {"destination": "/proc", "type": "proc", "source": "proc"},
         {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro", "nosuid", "noexec"]},
@@ -165,12 +176,7 @@ def _mounts(spec: ContainerSpec) -> Sequence[Mapping[str, object]]:
             "source": "shm",
             "options": ["nosuid", "nodev", "mode=1777"],
         },
-        {
-            "destination": "/tmp/.host",  # noqa: S108
-            "type": "bind",
-            "source": str(spec.directory / HOST_DIRECTORY),
-            "options": ["bind", "ro", "nosuid", "nodev", "noexec"],
-        },
+        empty,
     ]
 
 

@@ -87,7 +87,8 @@ class RunscRuntime:
 
     async def create(self, spec: ContainerSpec) -> None:
         self._check_socket_path(spec.name)
-        await asyncio.to_thread(self._write_bundle, spec)
+        gofer = not await self.patch_level()
+        await asyncio.to_thread(self._write_bundle, spec, gofer)
         flags = runsc_flags(str(self._root), spec)
         layer = [] if spec.layer is None else [f"--fs-restore-image-path={spec.layer}"]
         try:
@@ -246,10 +247,10 @@ class RunscRuntime:
         if len(os.fsencode(socket_path(self._root, name))) >= _MAX_SOCKET_PATH:
             raise HostError(f"the path {self._root} is too long; set ATOLL_HOME to a shorter one")
 
-    def _write_bundle(self, spec: ContainerSpec) -> None:
+    def _write_bundle(self, spec: ContainerSpec, gofer: bool) -> None:
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
         (spec.directory / HOST_DIRECTORY).mkdir(exist_ok=True)
-        (spec.directory / "config.json").write_text(json.dumps(build_config(spec)))
+        (spec.directory / "config.json").write_text(json.dumps(build_config(spec, gofer=gofer)))
 
     # -- what runs -----------------------------------------------------------------------------------------
 

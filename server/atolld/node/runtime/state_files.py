@@ -19,7 +19,7 @@ _STATE_SUFFIX = ".state"
 @dataclass(frozen=True, slots=True)
 class Container:
     pids: tuple[int, ...]
-    """The kernel's process first, then its file server's."""
+    """The kernel's process first, then its file server's, if it has one."""
     directory: Path
 
 
@@ -31,9 +31,8 @@ def read_container(root: Path, name: str) -> Container | None:
     """``None`` unless its process lives. A pid alone may be another's by now: the command names ours."""
     try:
         state = json.loads(_state_path(root, name).read_text())
-        container = Container(
-            (int(state["sandbox"]["pid"]), int(state["goferPid"])), Path(state["bundleDir"])
-        )
+        pids = (int(state["sandbox"]["pid"]), int(state["goferPid"]))
+        container = Container(tuple(pid for pid in pids if pid), Path(state["bundleDir"]))
     except (OSError, ValueError, TypeError, KeyError):
         return None
     arguments = command_line(container.pids[0])

@@ -21,8 +21,10 @@ from atoll_wire import process
 from atolld.model.errors import HostError
 from atolld.model.sandbox import Resources
 from atolld.node.guest import GuestClient
+from atolld.node.runtime.control_socket import call
 from atolld.node.runtime.protocol import CHECKPOINT_FILES, ContainerSpec, Sharing
 from atolld.node.runtime.runsc import RunscRuntime
+from atolld.node.runtime.state_files import socket_path
 from atolld.node.slots import KernelSlots, Slot
 from atolld.node.verify import hash_file
 
@@ -51,8 +53,11 @@ class Image:
 
 
 class Lab:
-    def __init__(self, runtime: RunscRuntime, slots: KernelSlots, guest: GuestClient, root: Path) -> None:
+    def __init__(
+        self, runtime: RunscRuntime, state: Path, slots: KernelSlots, guest: GuestClient, root: Path
+    ) -> None:
         self.runtime = runtime
+        self._state = state
         self._slots = slots
         self._guest = guest
         self._root = root
@@ -90,6 +95,16 @@ class Lab:
         await self.runtime.restore(spec, image.directory, sharing)
         await self._wait_healthy(spec)
         return spec
+
+    async def restore_by_hand(self, spec: ContainerSpec, image: Image, flags: int) -> None:
+        """Past ``RunscRuntime``, which opens no file that could be written."""
+        options = {"HavePagesFile": True, "ShareID": hash_file(image.pages), "CowUnit": 4096, "CowMax": 4096}
+        files = [os.open(image.directory / name, flags) for name in CHECKPOINT_FILES]
+        try:
+            await call(socket_path(self._state, spec.name), "containerManager.Restore", options, files, 60)
+        finally:
+            for file in files:
+                os.close(file)
 
     async def watch(self, specs: Sequence[ContainerSpec], seconds: float) -> None:
         """Fails when the program in one of them found anything wrong, or did nothing."""
@@ -132,11 +147,12 @@ def _address(spec: ContainerSpec) -> str:
 async def lab(
     short_home: Path, machine_network: IPv4Network, runsc_binary: Path, stress_root: Path
 ) -> AsyncIterator[Lab]:
-    runtime = RunscRuntime(runsc_binary, short_home / "run" / "runsc")
+    state = short_home / "run" / "runsc"
+    runtime = RunscRuntime(runsc_binary, state)
     if not await runtime.patch_level():
         pytest.skip("this runsc is not ours: it shares nothing")
     slots = KernelSlots(machine_network, short_home / "run" / "sandboxes")
-    made = Lab(runtime, slots, GuestClient(Ed25519PrivateKey.generate()), stress_root)
+    made = Lab(runtime, state, slots, GuestClient(Ed25519PrivateKey.generate()), stress_root)
     await slots.open(frozenset())
     yield made
     await made.close()
@@ -177,9 +193,15 @@ async def test_every_generation_has_its_own_memory(lab: Lab, tmp_path: Path) -> 
     assert flat.pages.stat().st_size > images[1].pages.stat().st_size
 
 
-async def test_a_delta_without_its_base_is_refused_and_so_is_a_base_that_could_be_written(
-    lab: Lab, tmp_path: Path
-) -> None:
+async def test_a_base_that_could_be_written_is_refused(lab: Lab, tmp_path: Path) -> None:
+    source = await lab.begin()
+    await lab.runtime.checkpoint(source.name, tmp_path, keep_running=False)
+    with pytest.raises(HostError):
+        await lab.restore_by_hand(await lab.blank(), Image(tmp_path), os.O_RDWR)
+    await lab.restore_by_hand(await lab.blank(), Image(tmp_path), os.O_RDONLY)
+
+
+async def test_a_delta_without_its_base_is_refused(lab: Lab, tmp_path: Path) -> None:
     base, delta = Image(tmp_path / "base"), tmp_path / "delta"
     for directory in (base.directory, delta):
         await asyncio.to_thread(directory.mkdir)

@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,15 @@ def test_the_filters_were_made_for_these_patches_and_the_compiler_that_is_locked
     assert gvisor.recorded_filters_key() == gvisor.filters_key((int(locked[1]), int(locked[2]))), (
         "run tools/gvisor_filters.py"
     )
+
+
+@pytest.mark.machine
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not os.environ.get("ATOLL_FILTERS"), reason="takes minutes: set ATOLL_FILTERS=1")
+def test_the_filters_are_what_the_generator_gives():
+    tool = Clone().root / "tools/gvisor_filters.py"
+    done = subprocess.run([sys.executable, tool, "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_runsc_says_whether_it_is_ours():

@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -20,7 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, WORDS = PAGE / 8, PAGES = 8192, THREADS = 2, CODES = 64, BLOCKS = 256, HUGE = 16 << 20 };
+enum { PAGE = 4096, WORDS = PAGE / 8, PAGES = 8192, THREADS = 2, CODES = 64, BLOCKS = 256, WALLS = 256, HUGE = 16 << 20 };
 
 typedef struct {
 	volatile uint64_t rounds[THREADS];
@@ -34,7 +36,7 @@ static pthread_mutex_t addresses = PTHREAD_MUTEX_INITIALIZER; // held while a ho
 typedef struct {
 	int index, file, private_file;
 	uint64_t random, drawn;
-	char *scratch, *shared;
+	char *scratch, *shared, *walls;
 } worker_t;
 
 static void wrong(const char *format, ...) {
@@ -147,8 +149,29 @@ static void coded(worker_t *w) {
 	unsigned char *at = (unsigned char *)codes + slot * PAGE;
 	uint32_t (*function)(void) = (void *)at;
 	if (function() != model->code[slot]) wrong("code %d returns %u, not %u\n", slot, function(), model->code[slot]);
+	int strict = draw(w) % 2; // as compilers at run time do: never writable and executable at once
+	if (strict) MUST(mprotect(at, PAGE, PROT_READ | PROT_WRITE) == 0);
 	memcpy(at + 1, &(uint32_t){++model->code[slot]}, 4);
+	if (strict) MUST(mprotect(at, PAGE, PROT_READ | PROT_EXEC) == 0);
 	if (function() != model->code[slot]) wrong("new code %d returns %u\n", slot, function());
+	if (strict) MUST(mprotect(at, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC) == 0);
+}
+
+static __thread sigjmp_buf refused;
+
+static void refuse(int signal) {
+	siglongjmp(refused, signal);
+}
+
+static void walled(worker_t *w) { // what is copied beside a page that may only be read leaves it so
+	char *at = w->walls + draw(w) % WALLS * 4 * PAGE;
+	MUST(mprotect(at + PAGE, PAGE, PROT_READ) == 0);
+	at[0]++, at[2 * PAGE]++;
+	if (sigsetjmp(refused, 1) == 0) {
+		*(volatile char *)(at + PAGE) = 1;
+		wrong("a page that may only be read was written\n");
+	}
+	MUST(mprotect(at + PAGE, PAGE, PROT_READ | PROT_WRITE) == 0);
 }
 
 static void filed(worker_t *w) {
@@ -230,7 +253,13 @@ static void change(worker_t *w) {
 		for (uint64_t q = p; q < PAGES && q < p + 128; q += THREADS) fill(memory + q * PAGE, q, ++model->version[q]);
 		break;
 	}
-	case 22: case 23: case 24: case 25: case 26: case 27: case 28: break; // reads only
+	case 22: {
+		unsigned char there;
+		MUST(msync(at, PAGE, MS_SYNC) == 0 && mincore(at, PAGE, &there) == 0);
+		break;
+	}
+	case 23: walled(w); break;
+	case 24: case 25: case 26: case 27: case 28: break; // reads only
 	default: fill(at, p, next); *version = next;
 	}
 	check(at, p, *version, "after");
@@ -262,6 +291,7 @@ int main(void) {
 		memcpy(codes + i * PAGE, "\xb8\0\0\0\0\xc3", 6); // mov eax, imm32; ret
 		memcpy(codes + i * PAGE + 1, &(uint32_t){model->code[i] = i}, 4);
 	}
+	MUST(signal(SIGSEGV, refuse) != SIG_ERR);
 	static worker_t workers[THREADS];
 	const char *files[THREADS] = {"/tmp/file", "/root/file"}; // tmpfs or overlay, and overlay
 	for (int t = 0; t < THREADS; t++) {
@@ -276,6 +306,7 @@ int main(void) {
 			MUST(pwrite(w->file, block, PAGE, b * PAGE) == PAGE);
 		}
 		w->scratch = map(PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+		w->walls = memset(map(WALLS * 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE), 7, WALLS * 4 * PAGE);
 		w->shared = map(2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED);
 		pthread_t thread;
 		MUST(pthread_create(&thread, 0, work, w) == 0);
