@@ -18,8 +18,9 @@ from atolld.model.template import Build, StoredFile
 from atolld.node.launcher import Launcher
 from atolld.node.runs import Run
 from atolld.node.runtime.protocol import Runtime
+from atolld.node.sharing import PAGES_FILE
 from atolld.node.slots import Slots
-from atolld.node.snapshots import SnapshotFiles
+from atolld.node.snapshots import EarlyFlush, SnapshotFiles
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -47,17 +48,17 @@ class Captures:
 
     async def take(self, run: Run, target: Target) -> Build:
         """A snapshot of a run that goes on; it stands still only while its memory is read."""
-        async with self._writing(run, target):
+        async with self._writing(run, target) as flush:
             await self._slots.hold_traffic(run.slot)
             try:
                 bases = await self._write(run, target)
             finally:
                 await _undo(self._slots.release_traffic, run.slot)
-            return await self._seal(run, target, bases)
+            return await self._seal(run, target, bases, flush)
 
     async def take_and_keep_frozen(self, run: Run, target: Target) -> Build:
         """The run is frozen, and its traffic held, when this returns; it goes on as before when it raises."""
-        async with self._writing(run, target), contextlib.AsyncExitStack() as undo:
+        async with self._writing(run, target) as flush, contextlib.AsyncExitStack() as undo:
             undo.push_async_callback(_undo, self._slots.release_traffic, run.slot)
             await self._slots.hold_traffic(run.slot)
             run.frozen = True
@@ -66,7 +67,7 @@ class Captures:
             await self._runtime.freeze(run.slot.name)
             undo.push_async_callback(_undo, self._runtime.thaw, run.slot.name)
             bases = await self._write(run, target)
-            build = await self._seal(run, target, bases)
+            build = await self._seal(run, target, bases, flush)
             undo.pop_all()
             return build
 
@@ -94,12 +95,16 @@ class Captures:
             run.write_record()
 
     @contextlib.asynccontextmanager
-    async def _writing(self, run: Run, target: Target) -> AsyncGenerator[None]:
+    async def _writing(self, run: Run, target: Target) -> AsyncGenerator[EarlyFlush]:
+        """What is written between goes to the disk meanwhile, where it has to be there."""
+        flush = EarlyFlush(self._files.unfinished(target.snapshot_id) / PAGES_FILE)
         if run.build is None:
             raise HostError("the sandbox does not know what it was made of: kill it and create another")
         try:
             await asyncio.to_thread(self._files.begin, target.snapshot_id)
-            yield
+            if target.keep:
+                flush.start()
+            yield flush
         except BaseException as error:
             await asyncio.shield(asyncio.to_thread(self._files.discard, target.snapshot_id))
             if isinstance(error, OSError):
@@ -107,6 +112,8 @@ class Captures:
                     f"the snapshot cannot be written ({error}): free some space, try again"
                 ) from error
             raise
+        finally:
+            flush.stop()
 
     async def _write(self, run: Run, target: Target) -> tuple[StoredFile, ...]:
         """The bases that what was written stands on."""
@@ -116,8 +123,11 @@ class Captures:
         await self._launcher.write_layer(run, directory)
         return ()
 
-    async def _seal(self, run: Run, target: Target, bases: tuple[StoredFile, ...]) -> Build:
+    async def _seal(
+        self, run: Run, target: Target, bases: tuple[StoredFile, ...], flush: EarlyFlush
+    ) -> Build:
         assert run.build is not None
+        await flush.finish()
         return await asyncio.to_thread(
             self._files.seal,
             target.snapshot_id,

@@ -7,10 +7,12 @@ every file: a directory with that name is whole, whenever the server died. The p
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
 import shutil
+import threading
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -34,6 +36,8 @@ from atolld.node.verify import vouch
 MANIFEST_FILE = "manifest.json"
 _ID = re.compile(r"[a-z0-9-]{1,64}")
 _UNFINISHED = ".unfinished"
+_BETWEEN_FLUSHES = 0.01
+"""Seconds."""
 
 
 class SnapshotFiles:
@@ -166,6 +170,37 @@ class SnapshotFiles:
         for path in _list(self._directory):
             if path.name.endswith(_UNFINISHED):
                 shutil.rmtree(path, ignore_errors=True)
+
+
+class EarlyFlush:
+    """Sends a file to the disk while somebody else still writes it, so that less is left to wait for at the
+    end. It is no substitute for that: what it found is an error of the file, told once, by :meth:`finish`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._done = threading.Event()
+        self._flushing: asyncio.Future[None] | None = None
+
+    def start(self) -> None:
+        self._flushing = asyncio.get_running_loop().run_in_executor(None, self._flush)
+        # Nobody asks for it where something else failed first.
+        self._flushing.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    def stop(self) -> None:
+        """It ends in a moment. Idempotent."""
+        self._done.set()
+
+    async def finish(self) -> None:
+        """Raises ``OSError`` when the disk did not take what was written."""
+        self.stop()
+        if self._flushing is not None:
+            await self._flushing
+
+    def _flush(self) -> None:
+        while not self._done.wait(_BETWEEN_FLUSHES):
+            with contextlib.suppress(FileNotFoundError), _opened(self._path, os.O_RDONLY) as descriptor:
+                while not self._done.wait(_BETWEEN_FLUSHES):
+                    os.fdatasync(descriptor)
 
 
 def flush(directory: Path) -> None:

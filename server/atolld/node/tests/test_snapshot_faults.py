@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from atolld.model.sandbox import EndReason, Identity, SandboxId
 from atolld.model.template import Build
 from atolld.node import StartSpec, Target
 from atolld.node.doubles import FakeMachine
+from atolld.node.snapshots import EarlyFlush
 
 ONE = SandboxId("ione")
 IDENTITY = Identity(ONE, "tbase", "bbase", "team")
@@ -94,6 +96,24 @@ async def test_a_pause_that_fails_leaves_it_running_and_the_old_snapshot(
     assert [path.name for path in (running.config.home / "snapshots").iterdir()] == [SAFE.snapshot_id]
     await running.node.pause(ONE, NEW)
     await running.node.resume(IDENTITY, container.spec.resources, NEW.snapshot_id)
+
+
+async def test_what_the_disk_refused_while_it_was_written_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = threading.Event()
+
+    def refuse(_: int) -> None:
+        refused.set()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fdatasync", refuse)
+    flush = EarlyFlush(tmp_path / "pages.img")
+    flush.start()
+    (tmp_path / "pages.img").touch()
+    assert await asyncio.to_thread(refused.wait, 30)
+    with pytest.raises(OSError, match="No space"):
+        await flush.finish()
 
 
 async def test_a_disk_without_room_is_refused_before_with_how_much_is_needed(running: FakeMachine) -> None:
