@@ -115,3 +115,4 @@ def test_fifty_creates_ten_of_them_failing_leave_nothing_behind(broken_server: S
     assert after.processes == frozenset()
     assert after.links == after.routes == after.tables == after.cgroups == frozenset()
     assert Path("/proc/self/mountinfo").read_text() == mounts
+    assert Path("/dev/null").owner() == "root"  # runsc gives its stdio away

@@ -155,12 +155,16 @@ def _drop_network() -> None:
 
 
 def _run(command: list[str], log: Path | None = None, cwd: Path | None = None) -> str:
-    """What the command printed. It goes to a file: a detached sandbox would keep a pipe open."""
-    with tempfile.TemporaryFile() if log is None else log.open("a+b") as output:
+    """What the command printed. It goes to a file: a detached sandbox would keep a pipe open. It reads from
+    one, too: runsc gives what it has for stdio to the user ``nobody``."""
+    with (
+        tempfile.TemporaryFile() if log is None else log.open("a+b") as output,
+        tempfile.TemporaryFile() as nothing,
+    ):
         try:
             done = subprocess.run(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=nothing,
                 stdout=output,
                 stderr=output,
                 cwd=cwd,

@@ -70,6 +70,14 @@ class Skins:
     api: AsyncExitStack
     api_server: uvicorn.Server
 
+    async def accept(self, config: Config, listeners: Sequence[socket.socket] = ()) -> None:
+        """From now on clients are answered; ``listeners`` are those of a predecessor. Raises
+        ``HostError`` when the port is taken."""
+        try:
+            await self.door.start(config.host, config.port, listeners=listeners)
+        except OSError as error:
+            raise port_error(config.host, config.port, error) from error
+
 
 @dataclass(frozen=True, slots=True)
 class Reign:
@@ -136,9 +144,13 @@ async def _reign(config: Config, stack: AsyncExitStack, estate: Estate, elders: 
     await asyncio.to_thread(_make_swap, config)
     house = await owned.enter_async_context(open_house(config))
     await house.sandboxes.open()
-    skins = await stack.enter_async_context(open_skins(config, house, estate.door))
+    skins = await stack.enter_async_context(open_skins(config, house))
+    if not estate.door:
+        await skins.accept(config)
     front = await stack.enter_async_context(_https(config, estate.tls))
     succession = await owned.enter_async_context(open_succession(config))
+    if estate.door:  # last: nobody is let in who would be dropped, should anything before this fail
+        await skins.accept(config, estate.door)
     for elder in elders:
         elder.keep_informed(house.routes)
     _log.info("daemon.server.started", url=config.url, domain=config.domain, sandboxes=len(house.routes))
@@ -225,11 +237,8 @@ def _keep_streams(config: Config, stack: AsyncExitStack, reign: Reign) -> Elder:
 
 
 @contextlib.asynccontextmanager
-async def open_skins(
-    config: Config, house: House, listeners: Sequence[socket.socket] = ()
-) -> AsyncGenerator[Skins]:
-    """The API on its unix socket, and the front door that leads to it and to the sandboxes; ``listeners`` are
-    those of a predecessor."""
+async def open_skins(config: Config, house: House) -> AsyncGenerator[Skins]:
+    """The API on its unix socket, and the front door to it and to the sandboxes, which lets no one in yet."""
     SANDBOXES_RUNNING.set_function(lambda: len(house.routes))
     app = build_app(
         sandboxes=house.sandboxes,
@@ -243,10 +252,6 @@ async def open_skins(
         api_server = await api.enter_async_context(_api(app, api_socket))
         own_hosts = [config.host, config.domain, config.tls.domain]
         door = FrontDoor(house.routes, own_hosts, api_socket, house.sandboxes.wake)
-        try:
-            await door.start(config.host, config.port, listeners=listeners)
-        except OSError as error:
-            raise port_error(config.host, config.port, error) from error
         try:
             yield Skins(door, api, api_server)
         finally:

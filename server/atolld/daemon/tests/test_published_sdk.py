@@ -31,7 +31,9 @@ T = TypeVar("T")
 @pytest.fixture
 async def url(house: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[str]:
     house.config.home.joinpath("run").mkdir(exist_ok=True)
-    async with open_skins(replace(house.config, port=0), house) as skins:
+    config = replace(house.config, port=0)
+    async with open_skins(config, house) as skins:
+        await skins.accept(config)
         address = f"http://127.0.0.1:{skins.door.port}"
         monkeypatch.setenv("E2B_API_URL", address)
         monkeypatch.setenv("E2B_SANDBOX_URL", address)
@@ -99,7 +101,9 @@ async def test_a_failed_start_is_told_and_not_repeated(url: str, house: Any) -> 
 async def test_the_quota_is_told(open_house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     house = await open_house(max_sandboxes=1)
     house.config.home.joinpath("run").mkdir(exist_ok=True)
-    async with open_skins(replace(house.config, port=0), house) as skins:
+    config = replace(house.config, port=0)
+    async with open_skins(config, house) as skins:
+        await skins.accept(config)
         monkeypatch.setenv("E2B_API_URL", f"http://127.0.0.1:{skins.door.port}")
         monkeypatch.setenv("E2B_API_KEY", house.key)
         await call(Sandbox.create)

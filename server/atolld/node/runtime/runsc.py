@@ -2,8 +2,7 @@
 
 Only ``create`` is a runsc command; everything after it goes over the container's control socket, which is
 faster by a command's start each time, and a container is ended by ending its processes: it has no mounts,
-and its cgroup is the slot's. Stdio is /dev/null, but for stderr, where pid 1 leaves its last words, see
-`words`.
+and its cgroup is the slot's. What pid 1 prints is kept for its last words, see `words`.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from atolld.node.runtime.state_files import (
     remove_files,
     socket_path,
 )
-from atolld.node.runtime.words import Words
+from atolld.node.runtime.words import Words, nothing
 from atolld.node.verify import hash_file
 
 _COMMAND_TIMEOUT = 60.0
@@ -92,12 +91,13 @@ class RunscRuntime:
         flags = runsc_flags(str(self._root), spec)
         layer = [] if spec.layer is None else [f"--fs-restore-image-path={spec.layer}"]
         try:
-            await self._run(
-                [*flags, "create", *layer, f"--bundle={spec.directory}", spec.name],
-                spec.directory / _LOG,
-                directory=spec.root_image.parent,
-                stderr=self._words.open(spec.name),
-            )
+            with nothing() as stdin:
+                await self._run(
+                    [*flags, "create", *layer, f"--bundle={spec.directory}", spec.name],
+                    spec.directory / _LOG,
+                    directory=spec.root_image.parent,
+                    stdio=(stdin, self._words.open(spec.name)),
+                )
             if await self._find(spec.name) is None:
                 raise HostError(f"the sandbox ended at once: {_tail(spec.directory / _PANIC_LOG).strip()}")
         except BaseException:
@@ -211,17 +211,21 @@ class RunscRuntime:
         arguments: Sequence[str],
         log: Path | None = None,
         directory: Path | None = None,
-        stderr: int = asyncio.subprocess.STDOUT,
+        stdio: tuple[int, int] | None = None,
     ) -> str:
-        """Runs runsc to its end; what it printed. Killed on cancellation and when it takes too long."""
+        """Runs runsc to its end; what it printed. Killed on cancellation and when it takes too long.
+
+        ``stdio``: what a container that is made inherits, for reading and for writing. No pipes, which it
+        would keep open, and not /dev/null: runsc gives these files to the user ``nobody``.
+        """
+        stdin, output = stdio or (asyncio.subprocess.DEVNULL, None)
         try:
             process = await asyncio.create_subprocess_exec(
                 self._binary,
                 *arguments,
-                stdin=asyncio.subprocess.DEVNULL,
-                # A detached container inherits these: no pipes where one is made.
-                stdout=asyncio.subprocess.PIPE if log is None else asyncio.subprocess.DEVNULL,
-                stderr=stderr,
+                stdin=stdin,
+                stdout=asyncio.subprocess.PIPE if output is None else output,
+                stderr=asyncio.subprocess.STDOUT,
                 cwd=directory,
                 start_new_session=True,  # Ctrl-C in the server's terminal is not for it
             )

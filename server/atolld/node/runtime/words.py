@@ -1,4 +1,4 @@
-"""What pid 1 of a container says on stderr: its last words, when it ends by itself.
+"""What pid 1 of a container prints: its last words, when it ends by itself.
 
 They go into a file without a name in memory, one for each container. What is written there counts as the
 container's own memory, so a guest that writes without end meets its own limit and not the host's disk; a pipe
@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import os
 import re
+from collections.abc import Generator
 from pathlib import Path
 
 _NAME = "last-words"
@@ -21,6 +22,16 @@ _LOOKED_AT = 256 << 10
 _TOLD = 2000
 """Characters."""
 _WHY = re.compile(r"^(?:panic|fatal error|runtime|SIG[A-Z]+): ", re.MULTILINE)
+
+
+@contextlib.contextmanager
+def nothing() -> Generator[int]:
+    """An empty file without a name, for standard input."""
+    file = os.memfd_create("nothing", os.MFD_CLOEXEC)
+    try:
+        yield file
+    finally:
+        os.close(file)
 
 
 class Words:
