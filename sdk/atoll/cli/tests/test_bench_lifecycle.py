@@ -7,6 +7,7 @@ import pytest
 
 from atoll.cli.bench import parse_baselines
 from atoll.cli.bench_lifecycle import against, draw_trace, within
+from atoll.cli.guest import Guest
 from atoll_wire.values import WireError
 
 from .conftest import Command, Double
@@ -42,7 +43,10 @@ def test_baselines_beyond_the_restore_may_be_absent() -> None:
 def test_bench_create_leaves_the_code_out_where_there_is_no_interpreter(
     server: Double, atoll: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("atoll.cli.guest.Guest.has_interpreter", lambda _: False)
+    def no(guest: Guest) -> bool:
+        return False
+
+    monkeypatch.setattr(Guest, "has_interpreter", no)
     document = json.loads(atoll("bench", "create", "--template", "base", "--n", "1", "--json").out)
     assert "kill" in document["measures"]
     assert "run_code 1+1" not in document["measures"]
