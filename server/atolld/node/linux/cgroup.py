@@ -61,9 +61,9 @@ def headroom_mib(memory_mib: int) -> int:
     structures.
 
     It is no reservation, so it is ample: 100,000 files, a fork bomb and a full memory in turn took more than
-    192 MiB beside 512, and the kernel ended the sandbox.
+    384 MiB beside 1024, and the kernel ended the sandbox.
     """
-    return 256 + memory_mib // 8
+    return 512 + memory_mib // 8
 
 
 def count_memory_kills(path: str) -> int:
