@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import httpx
@@ -21,6 +22,11 @@ MACHINE_HOME = Path(os.environ.get("ATOLL_HOME", "/var/lib/atoll"))
 SHARED_ARTEFACTS = ("bin", "cache", "host-key", "roots", "setup.lock", "templates")
 """The host key too: snapshots trust the one they were made with. And the lock: set-up removes left-overs."""
 TEST_NETWORK = os.environ.get("ATOLL_TEST_NETWORK", "10.215.0.0/18")
+
+
+def own_network(number: int) -> str:
+    """A range for a server beside the shared one; each module that has such a server has its number."""
+    return str(IPv4Network((int(IPv4Network(TEST_NETWORK).network_address) + (number << 16), 20)))
 
 
 @dataclass

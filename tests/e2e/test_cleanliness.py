@@ -20,11 +20,11 @@ from atolld.control.templates import register_build
 from atolld.model.template import Manifest, StoredFile, encode_manifest, parse_manifest
 from atolld.node.inventory import take_inventory
 from atolld.store import Store
-from server_process import MACHINE_HOME, ServerProcess, server
+from server_process import MACHINE_HOME, ServerProcess, own_network, server
 
 pytestmark = pytest.mark.machine
 
-NETWORK = "10.215.64.0/20"
+NETWORK = own_network(1)
 CREATES, FAILURES = 40, 10
 BROKEN = "broken-inside"
 

@@ -17,7 +17,7 @@ import pytest
 from e2b.exceptions import SandboxException
 from e2b_code_interpreter import Sandbox
 
-from server_process import ServerProcess, server
+from server_process import ServerProcess, own_network, server
 
 pytestmark = pytest.mark.machine
 
@@ -34,7 +34,8 @@ def seen(): return hashlib.sha256(b''.join(hashlib.sha256(it).digest() for it in
 def atoll(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server that keeps no paused sandbox in memory: each is resumed from the disk."""
     home = tmp_path_factory.mktemp("atoll-home")
-    with server(home, {"ATOLL_RESIDENT_MEMORY": "0", "ATOLL_POOL": "0"}) as it:
+    settings = {"ATOLL_RESIDENT_MEMORY": "0", "ATOLL_POOL": "0", "ATOLL_NETWORK": own_network(6)}
+    with server(home, settings) as it:
         yield it
 
 

@@ -19,10 +19,10 @@ from e2b import NotFoundException, SandboxException, SandboxQuery, SandboxState
 from e2b import Sandbox as BaseSandbox
 from e2b_code_interpreter import Sandbox
 
-from server_process import ServerProcess, server
+from server_process import ServerProcess, own_network, server
 
 pytestmark = pytest.mark.machine
-OTHER_NETWORK = "10.238.0.0/20"
+OTHER_NETWORK = own_network(4)
 
 
 def states(sandbox: BaseSandbox) -> list[str]:

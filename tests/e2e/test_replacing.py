@@ -20,7 +20,7 @@ import pyqwest
 import pytest
 from e2b import Sandbox
 
-from server_process import TEST_NETWORK, ServerProcess, server
+from server_process import ServerProcess, own_network, server
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(300)]
 
@@ -31,8 +31,7 @@ TEMPLATE = "code-interpreter-v1"
 @pytest.fixture(scope="module")
 def atoll(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """One of its own, whose address range lies beside that of the other suites."""
-    network = TEST_NETWORK.replace(".0.0/18", ".128.0/18")
-    with server(tmp_path_factory.mktemp("atoll-home"), {"ATOLL_NETWORK": network}) as it:
+    with server(tmp_path_factory.mktemp("atoll-home"), {"ATOLL_NETWORK": own_network(2)}) as it:
         yield it
 
 

@@ -6,13 +6,12 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
-from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
 from e2b_code_interpreter import Sandbox
 
-from server_process import MACHINE_HOME, TEST_NETWORK, ServerProcess, server
+from server_process import MACHINE_HOME, ServerProcess, own_network, server
 
 pytestmark = pytest.mark.machine
 
@@ -28,8 +27,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     for image in (MACHINE_HOME / "roots").iterdir():
         (home / "roots" / image.name).symlink_to(image)
     # Beyond the first server's range, and the few addresses after it where that one builds.
-    network = IPv4Network((int(IPv4Network(TEST_NETWORK).broadcast_address) + 4097, 22))
-    with server(home, {"ATOLL_NETWORK": str(network), "ATOLL_TLS": "off", "ATOLL_POOL": "0"}) as it:
+    with server(home, {"ATOLL_NETWORK": own_network(3), "ATOLL_TLS": "off", "ATOLL_POOL": "0"}) as it:
         yield it
 
 

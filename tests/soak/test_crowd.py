@@ -17,13 +17,13 @@ from pathlib import Path
 import pytest
 from e2b import CommandResult, Sandbox
 
-from server_process import ServerProcess, server
+from server_process import ServerProcess, own_network, server
 
 CROWD = int(os.environ.get("ATOLL_CROWD", "4"))
 CHURN = int(os.environ.get("ATOLL_CHURN", "20"))
 MEMORY_MIB, IDLE_CPU = 40, 0.10
 """Of each sandbox; of all together, in cores."""
-OWN_NETWORK = "10.237.0.0/20"
+OWN_NETWORK = own_network(5)
 """Apart from that of the server that the other suites share."""
 IDLE_SECONDS = 10.0
 AFTER = 40.0 if CROWD >= 100 else 0.0
