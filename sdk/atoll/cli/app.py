@@ -10,10 +10,11 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from atoll.cli.bench_commands import bench_app
 from atoll.cli.failures import Failure, leave, leave_fault
+from atoll.cli.options import INTERPRETER_TEMPLATE, PASSED_ON, Json, hand_over, positive
 from atoll.cli.snapshot import snapshot_app
 
-INTERPRETER_TEMPLATE = "code-interpreter-v1"
 BASE_TEMPLATE = "base"
 DEFAULT_TIMEOUT = 300
 
@@ -26,14 +27,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 sandbox_app = typer.Typer(help="Make, list, use and end sandboxes.", no_args_is_help=True)
-bench_app = typer.Typer(help="Measure the server of this machine.", no_args_is_help=True)
 app.add_typer(sandbox_app, name="sandbox")
 app.add_typer(bench_app, name="bench")
 app.add_typer(snapshot_app, name="snapshot")
 
-PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Envs = Annotated[
     list[str] | None,
     typer.Option("--env", "-e", metavar="NAME=VALUE", help="Variable; repeatable."),
@@ -94,7 +91,7 @@ def run(
     plan = Plan(
         code=read_code(code, file),
         template=template,
-        timeout=_positive(timeout, "--timeout"),
+        timeout=positive(timeout, "--timeout"),
         envs=parse_pairs(env or (), "--env"),
         out=out,
         keep=keep,
@@ -125,7 +122,7 @@ def serve(context: typer.Context) -> None:
       ATOLL_PORT=8700 ./atoll serve
       ./atoll serve --domain sandbox.example.org --cert full.pem --key key.pem
     """
-    _hand_over("serve", context)
+    hand_over("serve", *context.args)
 
 
 @app.command(context_settings=PASSED_ON)
@@ -136,7 +133,7 @@ def down(context: typer.Context) -> None:
     Example:
       ./atoll down
     """
-    _hand_over("down", context)
+    hand_over("down", *context.args)
 
 
 @app.command(context_settings=PASSED_ON)
@@ -150,7 +147,7 @@ def trust(context: typer.Context) -> None:
       ./atoll trust
       ./atoll trust --remove
     """
-    _hand_over("trust", context)
+    hand_over("trust", *context.args)
 
 
 @app.command()
@@ -187,7 +184,7 @@ def doctor(context: typer.Context) -> None:
       ./atoll doctor --deep
       ./atoll doctor --json
     """
-    _hand_over("doctor", context)
+    hand_over("doctor", *context.args)
 
 
 @app.command(context_settings=PASSED_ON)
@@ -203,7 +200,7 @@ def setup(context: typer.Context) -> None:
       ./atoll setup --all
       ./atoll setup --swap
     """
-    _hand_over("setup", context)
+    hand_over("setup", *context.args)
 
 
 @app.command(context_settings=PASSED_ON)
@@ -215,7 +212,7 @@ def uninstall(context: typer.Context) -> None:
       ./atoll uninstall
       ./atoll uninstall --yes
     """
-    _hand_over("uninstall", context)
+    hand_over("uninstall", *context.args)
 
 
 @app.command("test")
@@ -264,7 +261,7 @@ def create(
 
     new = NewSandbox(
         template,
-        _positive(timeout, "--timeout"),
+        positive(timeout, "--timeout"),
         parse_pairs(env or (), "--env"),
         parse_pairs(metadata or (), "--metadata"),
         None if internet else False,
@@ -298,7 +295,7 @@ def list_(
     from atoll.cli.settings import read_settings
 
     query = plan_query(state, parse_pairs(metadata or (), "--metadata"), template)
-    list_sandboxes(read_settings(), query, _positive(limit, "--limit"), as_json)
+    list_sandboxes(read_settings(), query, positive(limit, "--limit"), as_json)
 
 
 @sandbox_app.command()
@@ -374,131 +371,6 @@ def exec_(
     from atoll.cli.output import parse_pairs
     from atoll.cli.settings import read_settings
 
-    limit = None if timeout is None else _positive(timeout, "--timeout")
+    limit = None if timeout is None else positive(timeout, "--timeout")
     command = Command(words, parse_pairs(env or (), "--env"), cwd, user, limit, background)
     raise SystemExit(execute(read_settings(), sandbox_id, command))
-
-
-@bench_app.command("create")
-def bench_create(
-    n: Annotated[int, typer.Option("--n", help="How often each is measured.")] = 10,
-    template: Annotated[
-        str, typer.Option("--template", "-t", help="What the sandboxes start from.")
-    ] = INTERPRETER_TEMPLATE,
-    as_json: Json = False,
-) -> None:
-    """Measure creating, first and later code, and ending sandboxes, beside a bare `runsc restore`.
-
-    \b
-    Examples:
-      ./atoll bench create
-      ./atoll bench create --n 50 --json
-    """
-    from atoll.cli.bench import bench_create as measure
-    from atoll.cli.settings import read_settings
-
-    measure(read_settings(), template, _positive(n, "--n"), as_json)
-
-
-@bench_app.command("lifecycle")
-def bench_lifecycle(
-    n: Annotated[int, typer.Option("--n", help="How often each is measured; the slow ones less.")] = 10,
-    trace: Annotated[bool, typer.Option("--trace", help="Draw where the time of each create went.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Measure a sandbox's life (create, resume, pause, fork, burst, kill), each beside a bare `runsc`.
-
-    \b
-    Examples:
-      ./atoll bench lifecycle
-      ./atoll bench lifecycle --n 3 --trace
-    """
-    from atoll.cli.bench_lifecycle import bench_lifecycle as measure
-    from atoll.cli.settings import read_settings
-
-    measure(read_settings(), INTERPRETER_TEMPLATE, _positive(n, "--n"), as_json=as_json, trace=trace)
-
-
-@bench_app.command("guest")
-def bench_guest(
-    template: Annotated[str, typer.Option("--template", "-t", help="What the sandbox starts from.")] = "base",
-    as_json: Json = False,
-) -> None:
-    """Measure commands, output, files, memory and the way in, each beside a baseline of the same sandbox.
-
-    \b
-    Examples:
-      ./atoll bench guest
-      ./atoll bench guest --json
-    """
-    from atoll.cli.bench_guest import bench_guest as measure
-    from atoll.cli.settings import read_settings
-
-    measure(read_settings(), template, as_json)
-
-
-@bench_app.command("interpreter")
-def bench_interpreter(
-    n: Annotated[int, typer.Option("--n", help="How many fresh sandboxes are measured.")] = 10,
-    template: Annotated[
-        str, typer.Option("--template", "-t", help="What the sandboxes start from.")
-    ] = INTERPRETER_TEMPLATE,
-    as_json: Json = False,
-) -> None:
-    """Measure executions, prints, languages and memory, beside raw Jupyter inside the same sandbox.
-
-    \b
-    Examples:
-      ./atoll bench interpreter
-      ./atoll bench interpreter --n 30 --json
-    """
-    from atoll.cli.bench_interpreter import bench_interpreter as measure
-    from atoll.cli.settings import read_settings
-
-    measure(read_settings(), template, _positive(n, "--n"), as_json)
-
-
-@bench_app.command("density")
-def bench_density(
-    n: Annotated[int, typer.Option("--n", help="How often what takes time is measured.")] = 5,
-    clones: Annotated[int, typer.Option("--clones", help="Sandboxes whose memory is measured.")] = 50,
-    forks: Annotated[int, typer.Option("--forks", help="Forks of one that holds 500 MB.")] = 20,
-    alive: Annotated[
-        int, typer.Option("--alive", help="Instead of all else: have as many alive at once.")
-    ] = 0,
-    step: Annotated[
-        list[str] | None, typer.Option("--step", help="One of code, crowd, writes, pause, forks; repeatable.")
-    ] = None,
-    template: Annotated[
-        str, typer.Option("--template", "-t", help="What the sandboxes start from.")
-    ] = INTERPRETER_TEMPLATE,
-    as_json: Json = False,
-) -> None:
-    """Measure what many sandboxes take of this machine, with shared pages and as gVisor is without.
-
-    Runs beside a server; takes some minutes and up to 15 GiB of memory.
-
-    \b
-    Examples:
-      ./atoll bench density
-      ./atoll bench density --step code --step crowd --clones 10 --json
-      ./atoll bench density --alive 600
-    """
-    from atoll.cli.bench_density import bench_density as measure
-
-    numbers = {"--n": n, "--clones": clones, "--forks": forks}
-    options = [f"{name}={_positive(value, name)}" for name, value in numbers.items()]
-    options += [f"--alive={alive}"] if alive else []
-    measure(template, [*options, *(f"--step={name}" for name in step or ())], as_json=as_json)
-
-
-def _hand_over(command: str, context: typer.Context) -> NoReturn:
-    from atoll.cli.server import exec_server
-
-    exec_server([command, *context.args])
-
-
-def _positive(value: int, option: str) -> int:
-    if value < 1:
-        raise Failure(f"{option} {value} is too small", hint=f"give {option} a number from 1 on", exit_code=2)
-    return value

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import typer
 
+from atoll.cli.options import PASSED_ON, hand_over
+
 snapshot_app = typer.Typer(help="Take snapshots to another machine.", no_args_is_help=True)
 
-_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
-
-@snapshot_app.command("export", context_settings=_PASSED_ON)
+@snapshot_app.command("export", context_settings=PASSED_ON)
 def export(context: typer.Context) -> None:
     """Write a snapshot into one file: memory, processes and files, compressed. `-` is standard output.
 
@@ -22,10 +22,10 @@ def export(context: typer.Context) -> None:
       ./atoll snapshot export kept --with-root kept.atoll
       ./atoll snapshot export kept - | ssh other ./atoll snapshot import -
     """
-    _hand_over("export", context)
+    hand_over("snapshot", "export", *context.args)
 
 
-@snapshot_app.command("import", context_settings=_PASSED_ON)
+@snapshot_app.command("import", context_settings=PASSED_ON)
 def import_(context: typer.Context) -> None:
     """Take in a snapshot that was exported, on a machine with the same Atoll. Sandboxes start from its name.
 
@@ -37,10 +37,4 @@ def import_(context: typer.Context) -> None:
       ./atoll snapshot import kept.atoll
       ./atoll snapshot import kept.atoll --name theirs:v1
     """
-    _hand_over("import", context)
-
-
-def _hand_over(verb: str, context: typer.Context) -> None:
-    from atoll.cli.server import exec_server
-
-    exec_server(["snapshot", verb, *context.args])
+    hand_over("snapshot", "import", *context.args)
