@@ -329,7 +329,7 @@ def _swap(density: Density) -> Generator[None]:
     """The machine's, else one that is there for the measurement only, where that is possible."""
     swaps, made = zram.read_swaps(), ""
     if not swaps and zram.can_make():
-        made = zram.make(zram.read_total_mib())
+        made = zram.make(read_memory_mib("MemTotal"))
         density.notes.append("the machine has no swap: a compressed one was made and removed again")
     density.swap = made or (swaps[0].device if swaps else "")
     try:
@@ -368,7 +368,7 @@ async def _measure(config: Config, template: str, sizes: Sizes) -> Density:
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # what was made is removed
     build, density = await find_build(config, template), Density(template)
-    unlimited = zram.read_total_mib()
+    unlimited = read_memory_mib("MemTotal")
     with _swap(density), _own_home(config) as own:
         own = replace(own, pool_memory_mib=unlimited, page_out=False)  # it pages out by itself
         if not sizes.alive:

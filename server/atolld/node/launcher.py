@@ -48,6 +48,26 @@ _PROBE_TIMEOUT = 15.0
 """Seconds a fresh daemon may take to answer; it is milliseconds when all is well."""
 
 
+def container_in(
+    slot: Slot,
+    root_image: Path,
+    resources: Resources,
+    guest: GuestClient,
+    envs: Mapping[str, str] | None = None,
+) -> ContainerSpec:
+    """A container of the root image in a leased slot, whose daemon obeys ``guest``."""
+    return ContainerSpec(
+        name=slot.name,
+        directory=slot.directory,
+        root_image=root_image.resolve(),
+        resources=resources,
+        link=slot.link,
+        cgroup_path=slot.cgroup_path,
+        args=guest.command,
+        envs={**(envs or {}), **guest.environment},
+    )
+
+
 class Launcher:
     surroundings = Surroundings()
     """What this host passes on to its sandboxes, as it was last looked at."""
@@ -251,7 +271,7 @@ class Launcher:
         run = Run(slot, resources, stack, watch.timings_ms)
         run.write_record()
         watch.mark("slot")
-        spec = replace(self._container_spec(slot, root_path, resources, envs), layer=layer)
+        spec = replace(container_in(slot, root_path, resources, self._guest, envs), layer=layer)
         stack.push_async_callback(self._runtime.destroy, slot.name)
         await self._runtime.create(spec)
         await self._slots.give_headroom(slot, resources)
@@ -282,20 +302,6 @@ class Launcher:
             yield
         finally:
             self._gate.release()
-
-    def _container_spec(
-        self, slot: Slot, root_path: Path, resources: Resources, envs: Mapping[str, str]
-    ) -> ContainerSpec:
-        return ContainerSpec(
-            name=slot.name,
-            directory=slot.directory,
-            root_image=root_path.resolve(),
-            resources=resources,
-            link=slot.link,
-            cgroup_path=slot.cgroup_path,
-            args=self._guest.command,
-            envs={**envs, **self._guest.environment},
-        )
 
     async def _probe(self, run: Run, watch: Stopwatch) -> None:
         """Keeps the connection the daemon answered on."""

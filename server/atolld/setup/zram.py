@@ -13,6 +13,7 @@ from pathlib import Path
 
 from atolld.builds.files import replace_text
 from atolld.model.errors import HostError
+from atolld.node.memory import read_memory_mib
 
 _CONTROL = Path("/sys/class/zram-control")
 _SWAPS = Path("/proc/swaps")
@@ -62,7 +63,7 @@ def ensure(home: Path) -> None:
     """Makes the swap that was agreed to, unless the machine has one. Raises ``HostError``."""
     mark = home / _MARK
     if mark.exists() and not read_swaps():
-        replace_text(mark, make(read_total_mib()) + "\n")
+        replace_text(mark, make(read_memory_mib("MemTotal")) + "\n")
 
 
 def agree(home: Path) -> str:
@@ -88,11 +89,6 @@ def disagree(home: Path) -> str:
         remove(device)
     mark.unlink()
     return "The swap is gone: frozen sandboxes stay in memory."
-
-
-def read_total_mib(path: Path = Path("/proc/meminfo")) -> int:
-    """The machine's memory."""
-    return int(path.read_text().split("MemTotal:", 1)[1].split()[0]) >> 10
 
 
 def make(size_mib: int) -> str:

@@ -21,6 +21,7 @@ from atoll_wire import process
 from atolld.model.errors import HostError
 from atolld.model.sandbox import Resources
 from atolld.node.guest import GuestClient
+from atolld.node.launcher import container_in
 from atolld.node.runtime.control_socket import call
 from atolld.node.runtime.protocol import CHECKPOINT_FILES, ContainerSpec, Sharing
 from atolld.node.runtime.runsc import RunscRuntime
@@ -66,16 +67,7 @@ class Lab:
     async def blank(self) -> ContainerSpec:
         slot = await self._slots.lease(RESOURCES)
         self._leased.append(slot)
-        spec = ContainerSpec(
-            name=slot.name,
-            directory=slot.directory,
-            root_image=self._root,
-            resources=RESOURCES,
-            link=slot.link,
-            cgroup_path=slot.cgroup_path,
-            args=self._guest.command,
-            envs=self._guest.environment,
-        )
+        spec = container_in(slot, self._root, RESOURCES, self._guest)
         await self.runtime.create(spec)
         await self._slots.give_headroom(slot, RESOURCES)
         return spec

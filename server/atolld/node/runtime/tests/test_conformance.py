@@ -17,6 +17,7 @@ from atolld.model.errors import GuestUnresponsive, HostError
 from atolld.model.sandbox import Resources
 from atolld.node.doubles import FakeMachine
 from atolld.node.guest import GuestClient
+from atolld.node.launcher import container_in
 from atolld.node.runtime.fake import FakeRuntime
 from atolld.node.runtime.protocol import (
     CHECKPOINT_FILES,
@@ -58,16 +59,7 @@ class _Rig:
     async def spec(self) -> ContainerSpec:
         slot = await self._slots.lease(RESOURCES)
         self._leased.append(slot)
-        return ContainerSpec(
-            name=slot.name,
-            directory=slot.directory,
-            root_image=self._root,
-            resources=RESOURCES,
-            link=slot.link,
-            cgroup_path=slot.cgroup_path,
-            args=self.guest.command,
-            envs=self.guest.environment,
-        )
+        return container_in(slot, self._root, RESOURCES, self.guest)
 
     async def restore(self, spec: ContainerSpec, image: Path) -> None:
         pages = image / CHECKPOINT_FILES[2]
