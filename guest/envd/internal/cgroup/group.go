@@ -14,6 +14,7 @@ import (
 const (
 	killRounds = 200
 	killPause  = 10 * time.Millisecond
+	limitFile  = "/pids.max"
 )
 
 // Group holds a command and all that descends from it.
@@ -47,10 +48,11 @@ func (g *Group) Members() []int {
 	return pids
 }
 
-// Kill ends everybody, and returns when nobody is left or after two seconds. A fork bomb is in the process group
-// of its command, and one call ends that: in the middle of it each call waits its turn behind hundreds of others.
-// (The hierarchy's own limit is no help: gVisor lets several forks at once pass it.)
+// Kill ends everybody, and returns when nobody is left or after two seconds. First nobody may fork any more: a
+// child born while its process group is killed would live on. A fork bomb is in the process group of its command,
+// and one call ends that: in the middle of it each call waits its turn behind hundreds of others.
 func (g *Group) Kill() {
+	_ = write(g.dir+limitFile, "0")
 	for range killRounds {
 		_ = syscall.Kill(-g.Root, syscall.SIGKILL)
 		members := g.Members()

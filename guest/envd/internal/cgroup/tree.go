@@ -14,13 +14,14 @@ import (
 type Tree struct {
 	dir     string
 	home    string // where the daemon is
+	limit   string // of tasks in one group
 	mu      sync.Mutex
 	groups  []*Group // oldest first; those of ended commands too, as long as somebody they left behind lives
 	counter int
 }
 
-// Mount mounts the hierarchy at dir.
-func Mount(dir string) (*Tree, error) {
+// Mount mounts the hierarchy at dir. No group can have more tasks (processes and threads) than it is told.
+func Mount(dir string, tasks int) (*Tree, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -31,7 +32,7 @@ func Mount(dir string) (*Tree, error) {
 	if err := unix.Mkdir(all, 0o755); err != nil {
 		return nil, &os.PathError{Op: "mkdir", Path: all, Err: err}
 	}
-	return &Tree{dir: all, home: dir}, nil
+	return &Tree{dir: all, home: dir, limit: strconv.Itoa(tasks)}, nil
 }
 
 // Spawn starts a process in a new group. Without a hierarchy, or when the kernel refuses, there is none.
@@ -63,6 +64,7 @@ func (t *Tree) enter() *Group {
 	if unix.Mkdir(group.dir, 0o755) != nil {
 		return nil
 	}
+	_ = write(group.dir+limitFile, t.limit)
 	if write(group.dir+"/cgroup.procs", strconv.Itoa(os.Getpid())) != nil {
 		_ = unix.Rmdir(group.dir)
 		return nil

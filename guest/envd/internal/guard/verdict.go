@@ -23,6 +23,10 @@ type Most struct {
 // NewMost takes the number of processes; two and a half times as many threads are allowed.
 func NewMost(processes int) Most { return Most{processes, 5 * processes / 2} }
 
+// Backstop is how many threads the kernel lets one command have. It lies above what the guard ends a command for,
+// and below what would end the sandbox while the guard waits for its turn.
+func (m Most) Backstop() int { return 6 * m.tasks / 5 }
+
 const (
 	// fastest is more memory per second than a sandbox's programs can touch.
 	fastest     = 2 << 30

@@ -27,7 +27,7 @@ type Process struct {
 	stdin   *os.File // nil when closed or never open
 	pty     *os.File // the terminal's master
 
-	ended    chan struct{} // closed once the process itself is gone
+	ended    chan struct{} // closed once the process itself is gone, and off the list of the living
 	overtime atomic.Bool   // its Connect-Timeout-Ms ran out
 	verdict  atomic.Pointer[verdict]
 }
@@ -61,14 +61,21 @@ func (p *Process) signal(number syscall.Signal) error {
 	return nil
 }
 
-// kill ends all that belongs to the process.
+// kill ends all that belongs to the process. Afterwards it is among the living no more.
 func (p *Process) kill() {
 	if p.group == nil {
 		proctable.KillTree(p.PID)
-		return
+	} else {
+		p.group.Kill()
 	}
-	p.group.Kill()
+	select {
+	case <-p.ended:
+	case <-time.After(toldWithin):
+	}
 }
+
+// toldWithin is how long after its end a process is waited for to be taken off the list, at most.
+const toldWithin = 2 * time.Second
 
 // expire kills the process at the end of its time.
 func (p *Process) expire() {
@@ -87,8 +94,8 @@ const quiet = 500 * time.Millisecond
 // watch waits for the end, lets the output run dry, and records both.
 func (p *Process) watch(done <-chan syscall.WaitStatus, gone func()) {
 	status := <-done
-	close(p.ended)
 	gone()
+	close(p.ended)
 	if p.group != nil {
 		p.group.End()
 	}

@@ -55,13 +55,14 @@ func Handler(store *identity.Store, options Options) http.Handler {
 	guarded.Handle("GET /changes", changes.New(store))
 	guarded.HandleFunc("GET /tunnel", tunnel.Serve)
 
-	groups := mountGroups(options)
+	most := guard.NewMost(options.MaxProcesses)
+	groups := mountGroups(options, most)
 	commands := process.NewManager(store, groups)
 	commands.Register(guarded)
 	happened := events.NewLog(options.EventsFile)
 	guarded.Handle("GET /events", happened)
 	if options.MaxProcesses > 0 {
-		go guard.New(commands, reaper.System(), groups, happened, guard.NewMost(options.MaxProcesses)).Run()
+		go guard.New(commands, reaper.System(), groups, happened, most).Run()
 	}
 
 	open.Handle("/", access.Require(store, guarded))
@@ -69,11 +70,11 @@ func Handler(store *identity.Store, options Options) http.Handler {
 }
 
 // mountGroups: only process 1 may take a hierarchy of the kernel's for itself.
-func mountGroups(options Options) *cgroup.Tree {
+func mountGroups(options Options, most guard.Most) *cgroup.Tree {
 	if !options.Root.Machine || options.MaxProcesses <= 0 {
 		return nil
 	}
-	groups, err := cgroup.Mount(options.Root.Path + "run/atoll/cgroup")
+	groups, err := cgroup.Mount(options.Root.Path+"run/atoll/cgroup", most.Backstop())
 	if err != nil {
 		log.Printf("commands have no control groups: %v", err)
 		return nil
