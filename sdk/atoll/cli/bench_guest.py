@@ -90,7 +90,7 @@ class Bench(BenchSandbox):
                 "bash -l -c true inside", login, "ms", plain, "bash -c inside", login / plain, "≤ 1.5 ×", 1.5
             ),
         ]
-        published = published_commands(self.sandbox_id, sizes.calls)
+        published = published_commands(self.settings, self.sandbox_id, sizes.calls)
         if published is not None:
             more = published - login
             rows.append(
@@ -128,7 +128,7 @@ class Bench(BenchSandbox):
             piped.append(sizes.stream / took / MIB)
         rate, base = median(piped), median(plain)
         rows = [row("cat, stdout", rate, "MiB/s", base, "plain download", rate / base, "≥ 0.35 ×", -0.35)]
-        published = published_stream(self.sandbox_id, path)
+        published = published_stream(self.settings, self.sandbox_id, path)
         if published is not None:
             rate = sizes.stream / published / MIB
             rows.append(
@@ -325,23 +325,23 @@ def make_archive(files: int) -> bytes:
     return made.getvalue()
 
 
-def published_commands(sandbox_id: str, n: int) -> float | None:
+def published_commands(settings: Settings, sandbox_id: str, n: int) -> float | None:
     """Milliseconds of `commands.run("true")`; ``None`` where the published SDK is not installed."""
     if importlib.util.find_spec("e2b") is None:
         return None
     from e2b import Sandbox
 
-    sandbox = Sandbox.connect(sandbox_id, timeout=SANDBOX_TIMEOUT)
+    sandbox = Sandbox.connect(sandbox_id, timeout=SANDBOX_TIMEOUT, **settings.published_options())
     return median(_milliseconds(lambda: sandbox.commands.run("true")) for _ in range(n))
 
 
-def published_stream(sandbox_id: str, path: str) -> float | None:
+def published_stream(settings: Settings, sandbox_id: str, path: str) -> float | None:
     """Seconds of `commands.run("cat …")`."""
     if importlib.util.find_spec("e2b") is None:
         return None
     from e2b import Sandbox
 
-    sandbox = Sandbox.connect(sandbox_id, timeout=SANDBOX_TIMEOUT)
+    sandbox = Sandbox.connect(sandbox_id, timeout=SANDBOX_TIMEOUT, **settings.published_options())
     return _milliseconds(lambda: sandbox.commands.run(f"cat {path}", user="root", timeout=900)) / 1000
 
 

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from atoll.cli.bench import Baselines, Summary, measure_baselines, measure_ms, run_one, summarise
 from atoll.cli.client import Client, Created, Start
@@ -162,11 +161,7 @@ class Bench:
             return []
         from e2b import Sandbox
 
-        options: dict[str, Any] = {
-            "api_key": self._settings.key(),
-            "api_url": self._settings.url,
-            "sandbox_url": self._settings.sandbox_url,
-        }
+        options = self._settings.published_options()
         creates: list[float] = []
         first: list[float] = []
         for _ in range(self._n + 1):

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from atoll.cli.failures import Failure
@@ -61,6 +62,10 @@ class Settings:
             why=f"E2B_API_URL is set, {KEY_NAME} is not",
             hint=f"export {KEY_NAME}=e2b_…, or unset E2B_API_URL to use the server of this machine",
         )
+
+    def published_options(self) -> dict[str, Any]:
+        """What makes a published SDK's sandbox one of this server. Raises as :meth:`key` does."""
+        return {"api_key": self.key(), "api_url": self.url, "sandbox_url": self.sandbox_url}
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:

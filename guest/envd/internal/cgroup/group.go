@@ -14,7 +14,8 @@ import (
 const (
 	killRounds = 200
 	killPause  = 10 * time.Millisecond
-	limitFile  = "/pids.max"
+	// membersSize holds all pids of a group: there are fewer than a thousand, see Mount.
+	membersSize = 32 << 10
 )
 
 // Group holds a command and all that descends from it.
@@ -23,7 +24,36 @@ type Group struct {
 	Root  int
 	tree  *Tree
 	dir   string
+	procs int // its file `cgroup.procs`
+	limit int // its file `pids.max`
 	ended atomic.Bool
+}
+
+// makeGroup makes the directory of a group and opens what is needed of it. Among hundreds of runnable processes each
+// system call waits its turn, tens of milliseconds: open files make one out of three.
+func makeGroup(tree *Tree, dir string) (*Group, error) {
+	if err := unix.Mkdir(dir, 0o755); err != nil {
+		return nil, err
+	}
+	g := &Group{tree: tree, dir: dir, procs: -1, limit: -1}
+	var err error
+	if g.procs, err = unix.Open(dir+"/cgroup.procs", unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
+		g.limit, err = unix.Open(dir+"/pids.max", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	}
+	if err != nil {
+		g.remove()
+	}
+	return g, err
+}
+
+// remove says whether the group is gone: nobody lives in it.
+func (g *Group) remove() bool {
+	if unix.Rmdir(g.dir) != nil {
+		return false
+	}
+	_ = unix.Close(g.procs)
+	_ = unix.Close(g.limit)
+	return true
 }
 
 // End says that the command itself is gone. The group goes with the last of those it left behind.
@@ -34,13 +64,14 @@ func (g *Group) End() {
 
 // Members lists the processes, those included that wait to be reaped.
 func (g *Group) Members() []int {
-	text, err := os.ReadFile(g.dir + "/cgroup.procs")
+	text := make([]byte, membersSize)
+	n, err := unix.Pread(g.procs, text, 0)
 	if err != nil {
 		return nil
 	}
 	var pids []int
 	self := os.Getpid()
-	for field := range bytes.FieldsSeq(text) {
+	for field := range bytes.FieldsSeq(text[:n]) {
 		if pid, err := strconv.Atoi(string(field)); err == nil && pid > 1 && pid != self {
 			pids = append(pids, pid)
 		}
@@ -52,7 +83,7 @@ func (g *Group) Members() []int {
 // child born while its process group is killed would live on. A fork bomb is in the process group of its command,
 // and one call ends that: in the middle of it each call waits its turn behind hundreds of others.
 func (g *Group) Kill() {
-	_ = write(g.dir+limitFile, "0")
+	_, _ = unix.Pwrite(g.limit, []byte("0"), 0)
 	for range killRounds {
 		_ = syscall.Kill(-g.Root, syscall.SIGKILL)
 		members := g.Members()

@@ -14,7 +14,7 @@ import (
 type Tree struct {
 	dir     string
 	home    string // where the daemon is
-	limit   string // of tasks in one group
+	limit   []byte // of tasks in one group
 	mu      sync.Mutex
 	groups  []*Group // oldest first; those of ended commands too, as long as somebody they left behind lives
 	counter int
@@ -32,7 +32,7 @@ func Mount(dir string, tasks int) (*Tree, error) {
 	if err := unix.Mkdir(all, 0o755); err != nil {
 		return nil, &os.PathError{Op: "mkdir", Path: all, Err: err}
 	}
-	return &Tree{dir: all, home: dir, limit: strconv.Itoa(tasks)}, nil
+	return &Tree{dir: all, home: dir, limit: []byte(strconv.Itoa(tasks))}, nil
 }
 
 // Spawn starts a process in a new group. Without a hierarchy, or when the kernel refuses, there is none.
@@ -50,7 +50,7 @@ func (t *Tree) Spawn(start func() (pid int, err error)) (int, *Group, error) {
 	}
 	_ = write(t.home+"/cgroup.procs", strconv.Itoa(os.Getpid()))
 	if err != nil {
-		_ = unix.Rmdir(group.dir)
+		group.remove()
 		return 0, nil, err
 	}
 	group.Root = pid
@@ -60,13 +60,13 @@ func (t *Tree) Spawn(start func() (pid int, err error)) (int, *Group, error) {
 
 func (t *Tree) enter() *Group {
 	t.counter++
-	group := &Group{tree: t, dir: filepath.Join(t.dir, strconv.Itoa(t.counter))}
-	if unix.Mkdir(group.dir, 0o755) != nil {
+	group, err := makeGroup(t, filepath.Join(t.dir, strconv.Itoa(t.counter)))
+	if err != nil {
 		return nil
 	}
-	_ = write(group.dir+limitFile, t.limit)
-	if write(group.dir+"/cgroup.procs", strconv.Itoa(os.Getpid())) != nil {
-		_ = unix.Rmdir(group.dir)
+	_, _ = unix.Pwrite(group.limit, t.limit, 0)
+	if _, err := unix.Pwrite(group.procs, []byte(strconv.Itoa(os.Getpid())), 0); err != nil {
+		group.remove()
 		return nil
 	}
 	return group
@@ -94,5 +94,5 @@ func (t *Tree) Sweep() {
 }
 
 func (t *Tree) sweep() {
-	t.groups = slices.DeleteFunc(t.groups, func(g *Group) bool { return g.ended.Load() && unix.Rmdir(g.dir) == nil })
+	t.groups = slices.DeleteFunc(t.groups, func(g *Group) bool { return g.ended.Load() && g.remove() })
 }
