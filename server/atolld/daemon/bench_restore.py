@@ -209,6 +209,11 @@ def bench_restore(config: Config, template: str, n: int) -> Baselines:
     """``template``: or a snapshot's name. Raises ``HostError`` when a baseline cannot be measured,
     ``NotFound`` for an unknown template."""
     build = asyncio.run(find_build(config, template))
+    if build.manifest.bases:
+        raise HostError(
+            f"{template} holds only the pages that differ from its bases, which bare runsc cannot restore;"
+            " measure with a server started with ATOLL_SHARED_PAGES=off"
+        )
     guest = build_guest(config)
     bare = BareSandbox(runsc_binary(config).resolve(), build, guest.command, guest.port)
     measured = Baselines(bytes=sum(stored.size for stored in build.manifest.snapshot.values()))
