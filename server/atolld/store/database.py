@@ -21,8 +21,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from atolld.store.inline import InlineConnection, create_inline_engine
 
+_LOG_PRAGMA = "PRAGMA journal_mode=WAL"
 _PRAGMAS = (
-    "PRAGMA journal_mode=WAL",
+    _LOG_PRAGMA,
     # A killed process loses nothing; a power cut may lose the last instants, and the sandboxes with them.
     "PRAGMA synchronous=NORMAL",
     "PRAGMA foreign_keys=ON",
@@ -99,6 +100,7 @@ def open_database(path: Path) -> Database:
     """Makes the file when there is none; 0600, because rows hold tokens."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600, exist_ok=True)
+    _keep_log(path)
 
     engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
     inline = create_inline_engine(path)
@@ -107,6 +109,20 @@ def open_database(path: Path) -> Database:
     for each in (engine.sync_engine, inline):
         event.listen(each, "begin", _begin)
     return Database(path, engine, inline)
+
+
+def _keep_log(path: Path) -> None:
+    """Once in the life of a file. Who finds another at it is refused at once, however long SQLite waits."""
+    until = time.monotonic() + _LOCK_PATIENCE
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        while True:
+            try:
+                connection.execute(_LOG_PRAGMA)
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > until:
+                    raise
+            time.sleep(_BETWEEN_TRIES)
 
 
 async def _begin_patiently(connection: Connection) -> RootTransaction:
