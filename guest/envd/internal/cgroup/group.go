@@ -14,6 +14,7 @@ import (
 const (
 	killRounds = 200
 	killPause  = 10 * time.Millisecond
+	procsFile  = "/cgroup.procs"
 	// membersSize holds all pids of a group: there are fewer than a thousand, see Mount.
 	membersSize = 32 << 10
 )
@@ -37,7 +38,7 @@ func makeGroup(tree *Tree, dir string) (*Group, error) {
 	}
 	g := &Group{tree: tree, dir: dir, procs: -1, limit: -1}
 	var err error
-	if g.procs, err = unix.Open(dir+"/cgroup.procs", unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
+	if g.procs, err = unix.Open(dir+procsFile, unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
 		g.limit, err = unix.Open(dir+"/pids.max", unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	}
 	if err != nil {
@@ -95,14 +96,4 @@ func (g *Group) Kill() {
 		}
 		time.Sleep(killPause) // the kernel takes a killed process off the list a moment later
 	}
-}
-
-func write(path, text string) error {
-	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	_, err = unix.Write(fd, []byte(text))
-	return err
 }

@@ -13,7 +13,7 @@ import (
 // Tree is the hierarchy with a group for each command. A nil Tree has no groups.
 type Tree struct {
 	dir     string
-	home    string // where the daemon is
+	home    int    // `cgroup.procs` of where the daemon is
 	limit   []byte // of tasks in one group
 	mu      sync.Mutex
 	groups  []*Group // oldest first; those of ended commands too, as long as somebody they left behind lives
@@ -32,7 +32,11 @@ func Mount(dir string, tasks int) (*Tree, error) {
 	if err := unix.Mkdir(all, 0o755); err != nil {
 		return nil, &os.PathError{Op: "mkdir", Path: all, Err: err}
 	}
-	return &Tree{dir: all, home: dir, limit: []byte(strconv.Itoa(tasks))}, nil
+	home, err := unix.Open(dir+procsFile, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: dir + procsFile, Err: err}
+	}
+	return &Tree{dir: all, home: home, limit: []byte(strconv.Itoa(tasks))}, nil
 }
 
 // Spawn starts a process in a new group. Without a hierarchy, or when the kernel refuses, there is none.
@@ -48,7 +52,7 @@ func (t *Tree) Spawn(start func() (pid int, err error)) (int, *Group, error) {
 	if group == nil {
 		return pid, nil, err
 	}
-	_ = write(t.home+"/cgroup.procs", strconv.Itoa(os.Getpid()))
+	_ = moveTo(t.home)
 	if err != nil {
 		group.remove()
 		return 0, nil, err
@@ -65,11 +69,17 @@ func (t *Tree) enter() *Group {
 		return nil
 	}
 	_, _ = unix.Pwrite(group.limit, t.limit, 0)
-	if _, err := unix.Pwrite(group.procs, []byte(strconv.Itoa(os.Getpid())), 0); err != nil {
+	if moveTo(group.procs) != nil {
 		group.remove()
 		return nil
 	}
 	return group
+}
+
+// moveTo moves the daemon into the group that this `cgroup.procs` is of.
+func moveTo(procs int) error {
+	_, err := unix.Pwrite(procs, []byte(strconv.Itoa(os.Getpid())), 0)
+	return err
 }
 
 // Groups lists the groups that somebody lives in.
