@@ -11,19 +11,20 @@ import asyncio
 import contextlib
 import sqlite3
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, RootTransaction, event
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from atolld.store.inline import InlineConnection, create_inline_engine
 
-_LOG_PRAGMA = "PRAGMA journal_mode=WAL"
+T = TypeVar("T")
+
 _PRAGMAS = (
-    _LOG_PRAGMA,
     # A killed process loses nothing; a power cut may lose the last instants, and the sandboxes with them.
     "PRAGMA synchronous=NORMAL",
     "PRAGMA foreign_keys=ON",
@@ -52,7 +53,7 @@ class Database:
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncGenerator[InlineConnection]:
         with self._inline.connect() as connection:
-            await _begin_patiently(connection)
+            await _patiently(connection.begin)
             yield InlineConnection(connection)
 
     @contextlib.asynccontextmanager
@@ -61,7 +62,7 @@ class Database:
         async with self._writer:
             with self._inline.connect() as connection:
                 connection.execution_options(**{_WRITES: True})
-                transaction = await _begin_patiently(connection)
+                transaction = await _patiently(connection.begin)
                 with transaction:
                     yield InlineConnection(connection)
         self._count_write()
@@ -96,11 +97,9 @@ def _flush_log(path: Path) -> None:
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)")  # it fails where another process does the same
 
 
-def open_database(path: Path) -> Database:
+async def open_database(path: Path) -> Database:
     """Makes the file when there is none; 0600, because rows hold tokens."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600, exist_ok=True)
-    _keep_log(path)
+    await _patiently(partial(_make_file, path))
 
     engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
     inline = create_inline_engine(path)
@@ -111,27 +110,23 @@ def open_database(path: Path) -> Database:
     return Database(path, engine, inline)
 
 
-def _keep_log(path: Path) -> None:
-    """Once in the life of a file. Who finds another at it is refused at once, however long SQLite waits."""
-    until = time.monotonic() + _LOCK_PATIENCE
+def _make_file(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600, exist_ok=True)
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        while True:
-            try:
-                connection.execute(_LOG_PRAGMA)
-                return
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() > until:
-                    raise
-            time.sleep(_BETWEEN_TRIES)
+        # The file keeps it. Who finds another at it is refused at once, however long SQLite waits.
+        connection.execute("PRAGMA journal_mode=WAL")
 
 
-async def _begin_patiently(connection: Connection) -> RootTransaction:
+async def _patiently(act: Callable[[], T]) -> T:
+    """What it gives once no other process holds the lock."""
     until = time.monotonic() + _LOCK_PATIENCE
     while True:
         try:
-            return connection.begin()
-        except OperationalError as error:
-            if "locked" not in str(error.orig) or time.monotonic() > until:
+            return act()
+        except (OperationalError, sqlite3.OperationalError) as error:
+            reason = error.orig if isinstance(error, OperationalError) else error
+            if "locked" not in str(reason) or time.monotonic() > until:
                 raise
         await asyncio.sleep(_BETWEEN_TRIES)  # the other process announces nothing
 

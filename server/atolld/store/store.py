@@ -27,7 +27,7 @@ class Store:
     @classmethod
     async def open(cls, path: Path) -> Store:
         """Makes the file when there is none, and brings its tables up to date."""
-        database = open_database(path)
+        database = await open_database(path)
         try:
             await migrate(database.engine)
         except BaseException:
