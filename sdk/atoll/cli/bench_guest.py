@@ -21,6 +21,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from atoll.cli.bench_rows import Row, print_rows, row
@@ -34,6 +35,9 @@ from atoll.cli.server import ensure_server
 from atoll.cli.settings import Settings
 from atoll_wire import process
 from atoll_wire.api import NewSandbox
+
+if TYPE_CHECKING:
+    from e2b import Sandbox
 
 SANDBOX_TIMEOUT = 1800
 PLACE = "/var/bench"
@@ -90,8 +94,11 @@ class Bench(BenchSandbox):
                 "bash -l -c true inside", login, "ms", plain, "bash -c inside", login / plain, "≤ 1.5 ×", 1.5
             ),
         ]
-        published = published_commands(self.settings, self.sandbox_id, sizes.calls)
-        if published is not None:
+        sandbox = published_sandbox(self.settings, self.sandbox_id)
+        if sandbox is not None:
+            published = median(
+                _milliseconds(partial(sandbox.commands.run, "true")) for _ in range(sizes.calls)
+            )
             more = published - login
             rows.append(
                 row(
@@ -128,9 +135,10 @@ class Bench(BenchSandbox):
             piped.append(sizes.stream / took / MIB)
         rate, base = median(piped), median(plain)
         rows = [row("cat, stdout", rate, "MiB/s", base, "plain download", rate / base, "≥ 0.35 ×", -0.35)]
-        published = published_stream(self.settings, self.sandbox_id, path)
-        if published is not None:
-            rate = sizes.stream / published / MIB
+        sandbox = published_sandbox(self.settings, self.sandbox_id)
+        if sandbox is not None:
+            read = partial(sandbox.commands.run, f"cat {path}", user="root", timeout=900)
+            rate = sizes.stream / (_milliseconds(read) / 1000) / MIB
             rows.append(
                 row("cat, published SDK", rate, "MiB/s", base, "plain download", rate / base, "", None)
             )
@@ -325,24 +333,13 @@ def make_archive(files: int) -> bytes:
     return made.getvalue()
 
 
-def published_commands(settings: Settings, sandbox_id: str, n: int) -> float | None:
-    """Milliseconds of `commands.run("true")`; ``None`` where the published SDK is not installed."""
+def published_sandbox(settings: Settings, sandbox_id: str) -> Sandbox | None:
+    """The same through the published SDK; ``None`` where it is not installed."""
     if importlib.util.find_spec("e2b") is None:
         return None
     from e2b import Sandbox
 
-    sandbox = Sandbox.connect(sandbox_id, timeout=SANDBOX_TIMEOUT, **settings.published_options())
-    return median(_milliseconds(lambda: sandbox.commands.run("true")) for _ in range(n))
-
-
-def published_stream(settings: Settings, sandbox_id: str, path: str) -> float | None:
-    """Seconds of `commands.run("cat …")`."""
-    if importlib.util.find_spec("e2b") is None:
-        return None
-    from e2b import Sandbox
-
-    sandbox = Sandbox.connect(sandbox_id, timeout=SANDBOX_TIMEOUT, **settings.published_options())
-    return _milliseconds(lambda: sandbox.commands.run(f"cat {path}", user="root", timeout=900)) / 1000
+    return Sandbox.connect(sandbox_id, timeout=SANDBOX_TIMEOUT, **settings.published_options())
 
 
 class ServerMemory:
