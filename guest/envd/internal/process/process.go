@@ -94,6 +94,7 @@ const quiet = 500 * time.Millisecond
 // watch waits for the end, lets the output run dry, and records both.
 func (p *Process) watch(done <-chan syscall.WaitStatus, gone func()) {
 	status := <-done
+	died := time.Now()
 	gone()
 	close(p.ended)
 	if p.group != nil {
@@ -102,7 +103,7 @@ func (p *Process) watch(done <-chan syscall.WaitStatus, gone func()) {
 	p.closeInput()
 	p.waitDrained()
 	end := endOf(status)
-	if v := p.verdict.Load(); v != nil && end.Error != "" && time.Since(v.at) < verdictLife {
+	if v := p.verdict.Load(); v != nil && end.Error != "" && died.Sub(v.at) < verdictLife {
 		end.Error = v.reason
 	}
 	p.journal.finish(end)
