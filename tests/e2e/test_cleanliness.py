@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
+import re
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -89,11 +92,20 @@ def create_and_kill(number: int) -> str:
     return "killed"
 
 
-def wait_until(condition: Callable[[], bool], otherwise: str) -> None:
+def open_files(pid: int) -> Counter[str]:
+    """What a process's descriptors lead to, the numbers of sockets and pipes left out."""
+    targets: Counter[str] = Counter()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            targets[re.sub(r"[0-9]+", "N", os.readlink(descriptor))] += 1
+    return targets
+
+
+def wait_until(condition: Callable[[], bool], otherwise: Callable[[], str]) -> None:
     """Teardown and kept-alive connections end a moment after the answer."""
     deadline = time.monotonic() + 20
     while not condition():
-        assert time.monotonic() < deadline, otherwise
+        assert time.monotonic() < deadline, otherwise()
         time.sleep(0.1)
 
 
@@ -102,12 +114,16 @@ def test_fifty_creates_ten_of_them_failing_leave_nothing_behind(broken_server: S
     before = asyncio.run(take_inventory(broken_server.home, IPv4Network(NETWORK)))
     mounts = Path("/proc/self/mountinfo").read_text()
     assert broken_server.process is not None
-    descriptors = Path(f"/proc/{broken_server.process.pid}/fd")
-    open_before = len(os.listdir(descriptors))
+    pid = broken_server.process.pid
     with ThreadPoolExecutor(4) as pool:
+        list(pool.map(create_and_kill, range(4)))  # as many slots wait from here on as this demand asks for
+        open_before = open_files(pid)
         ended = list(pool.map(create_and_kill, range(CREATES + FAILURES)))
     assert (ended.count("killed"), ended.count("failed")) == (CREATES, FAILURES)
-    wait_until(lambda: len(os.listdir(descriptors)) <= open_before + 16, "descriptors grow with sandboxes")
+    wait_until(
+        lambda: (open_files(pid) - open_before).total() <= 16,
+        lambda: f"descriptors grow with sandboxes: {open_files(pid) - open_before}",
+    )
     down = broken_server.run("atolld", "down")
     assert down.returncode == 0, down.stderr
     after = asyncio.run(take_inventory(broken_server.home, IPv4Network(NETWORK)))

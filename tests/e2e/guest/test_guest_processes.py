@@ -186,7 +186,8 @@ def test_nobody_is_left_unreaped(shell: Wire) -> None:
 def test_a_fork_bomb_ends_and_the_daemon_answers(shell: Wire, bomb: str) -> None:
     run = shell.sh(bomb, user="root")
     assert run.end["error"].startswith("process limit exceeded ("), run.end
-    assert shell.sh("echo alive", user="root").text == "alive\n"
+    after = shell.sh("echo alive", user="root")
+    assert after.text == "alive\n", after
 
 
 def test_a_greedy_process_ends_and_the_daemon_answers(shell: Wire) -> None:

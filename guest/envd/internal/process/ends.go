@@ -16,11 +16,11 @@ type ends struct {
 	opened []int // the child's descriptors, each once
 	stdin  *os.File
 	pty    *os.File
-	output map[streamID]*os.File
+	pumps  []*pump
 }
 
 func openEnds(p *plan) (*ends, error) {
-	e := &ends{output: map[streamID]*os.File{}}
+	e := &ends{}
 	err := e.open(p)
 	if err != nil {
 		e.closeChild()
@@ -47,7 +47,7 @@ func (e *ends) open(p *plan) error {
 			// Fewer turns between a flood and us; refused where the account has no more room for pipes.
 			_, _ = unix.FcntlInt(uintptr(read), unix.F_SETPIPE_SZ, pipeSize)
 		}
-		if e.output[id], err = ours(read, streamNames[id]); err != nil {
+		if err := e.pumpFrom(read, id); err != nil {
 			return err
 		}
 	}
@@ -91,8 +91,22 @@ func (e *ends) openTerminal(p *plan) error {
 		_ = unix.Close(reading)
 		return err
 	}
-	e.output[terminal], err = ours(reading, "pty")
-	return err
+	return e.pumpFrom(reading, terminal)
+}
+
+// pumpFrom takes over one of our descriptors, that a stream comes from.
+func (e *ends) pumpFrom(fd int, id streamID) error {
+	source, err := ours(fd, streamNames[id])
+	if err != nil {
+		return err
+	}
+	pump, err := newPump(id, source)
+	if err != nil {
+		_ = source.Close()
+		return err
+	}
+	e.pumps = append(e.pumps, pump)
+	return nil
 }
 
 func (e *ends) give(fd, child int) {
@@ -107,8 +121,8 @@ func (e *ends) closeChild() {
 }
 
 func (e *ends) closeParent() {
-	for _, file := range e.output {
-		_ = file.Close()
+	for _, pump := range e.pumps {
+		_ = pump.source.Close()
 	}
 	for _, file := range []*os.File{e.stdin, e.pty} {
 		if file != nil {

@@ -20,7 +20,8 @@ type Process struct {
 	group  *cgroup.Group // nil where there are none
 
 	journal *journal
-	pumps   sync.WaitGroup
+	pumps   []*pump
+	pumping sync.WaitGroup
 
 	writeMu sync.Mutex // one input at a time
 	inputMu sync.Mutex
@@ -114,7 +115,7 @@ func (p *Process) watch(done <-chan syscall.WaitStatus, gone func()) {
 
 func (p *Process) waitDrained() {
 	drained := make(chan struct{})
-	go func() { p.pumps.Wait(); close(drained) }()
+	go func() { p.pumping.Wait(); close(drained) }()
 	timer := time.NewTimer(quiet)
 	defer timer.Stop()
 	before, _ := p.journal.progress()
@@ -124,13 +125,28 @@ func (p *Process) waitDrained() {
 			return
 		case <-timer.C:
 			total, held := p.journal.progress()
-			if total == before && !held {
+			if total == before && !held && p.dry() {
 				return
 			}
 			before = total
 			timer.Reset(quiet)
 		}
 	}
+}
+
+func (p *Process) startPumps() {
+	for _, pump := range p.pumps {
+		p.pumping.Go(func() { pump.run(p.journal) })
+	}
+}
+
+func (p *Process) dry() bool {
+	for _, pump := range p.pumps {
+		if !pump.dry() {
+			return false
+		}
+	}
+	return true
 }
 
 func (p *Process) closeInput() {

@@ -104,13 +104,10 @@ func (m *Manager) start(p *plan) (*Process, *reader, error) {
 	}
 	process := &Process{
 		PID: pid, Tag: p.tag, config: p.config, group: group, journal: newJournal(),
-		stdin: ends.stdin, pty: ends.pty, ended: make(chan struct{}),
+		stdin: ends.stdin, pty: ends.pty, pumps: ends.pumps, ended: make(chan struct{}),
 	}
 	r := process.journal.read(nil)
-	process.pumps.Add(len(ends.output))
-	for id, source := range ends.output {
-		go process.pump(id, source)
-	}
+	process.startPumps()
 	m.add(process)
 	gone := func() { m.remove(process) }
 	if p.life > 0 {
