@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -25,9 +26,12 @@ type Group struct {
 	Root  int
 	tree  *Tree
 	dir   string
-	procs int // its file `cgroup.procs`
-	limit int // its file `pids.max`
 	ended atomic.Bool
+
+	mu    sync.Mutex // whoever uses a file holds it, so that nobody reads another group's under a number used again
+	gone  bool       // the files are closed
+	procs int        // its file `cgroup.procs`
+	limit int        // its file `pids.max`
 }
 
 // makeGroup makes the directory of a group and opens what is needed of it. Among hundreds of runnable processes each
@@ -52,6 +56,9 @@ func (g *Group) remove() bool {
 	if unix.Rmdir(g.dir) != nil {
 		return false
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.gone = true
 	_ = unix.Close(g.procs)
 	_ = unix.Close(g.limit)
 	return true
@@ -66,10 +73,7 @@ func (g *Group) End() {
 // Members lists the processes, those included that wait to be reaped.
 func (g *Group) Members() []int {
 	text := make([]byte, membersSize)
-	n, err := unix.Pread(g.procs, text, 0)
-	if err != nil {
-		return nil
-	}
+	n := g.readProcs(text)
 	var pids []int
 	self := os.Getpid()
 	for field := range bytes.FieldsSeq(text[:n]) {
@@ -84,7 +88,7 @@ func (g *Group) Members() []int {
 // child born while its process group is killed would live on. A fork bomb is in the process group of its command,
 // and one call ends that: in the middle of it each call waits its turn behind hundreds of others.
 func (g *Group) Kill() {
-	_, _ = unix.Pwrite(g.limit, []byte("0"), 0)
+	g.setLimit([]byte("0"))
 	for range killRounds {
 		_ = syscall.Kill(-g.Root, syscall.SIGKILL)
 		members := g.Members()
@@ -95,5 +99,28 @@ func (g *Group) Kill() {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 		time.Sleep(killPause) // the kernel takes a killed process off the list a moment later
+	}
+}
+
+// readProcs reads the list of pids and says how long it is; a group that is gone has none.
+func (g *Group) readProcs(into []byte) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.gone {
+		return 0
+	}
+	n, err := unix.Pread(g.procs, into, 0)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// setLimit says how many tasks the group may have.
+func (g *Group) setLimit(tasks []byte) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.gone {
+		_, _ = unix.Pwrite(g.limit, tasks, 0)
 	}
 }

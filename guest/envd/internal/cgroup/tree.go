@@ -68,7 +68,7 @@ func (t *Tree) enter() *Group {
 	if err != nil {
 		return nil
 	}
-	_, _ = unix.Pwrite(group.limit, t.limit, 0)
+	group.setLimit(t.limit)
 	if moveTo(group.procs) != nil {
 		group.remove()
 		return nil
