@@ -212,7 +212,8 @@ def _resize(terminal: pexpect.spawn) -> None:
 
 
 def _interrupt(terminal: pexpect.spawn) -> None:
-    terminal.sendline("echo wait''ing; sleep 600; echo not''reached")
+    # Whoever says so is in the foreground by then: between two programs, bash itself would swallow the key.
+    terminal.sendline("sh -c 'echo wait\"\"ing; exec sleep 600'; echo not''reached")
     _expect_line(terminal, "waiting")
     terminal.sendintr()
     terminal.expect(PROMPT)
