@@ -84,6 +84,9 @@ class LoopbackSlots:
         self.leased[slot.name] = slot
         return slot
 
+    async def end(self, slot: Slot) -> None:
+        self._enter("end")
+
     async def release(self, slot: Slot) -> None:
         self.leased.pop(slot.name, None)
         self.offline.discard(slot.name)

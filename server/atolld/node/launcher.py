@@ -64,6 +64,7 @@ def container_in(
         link=slot.link,
         cgroup_path=slot.cgroup_path,
         args=guest.command,
+        entering=slot.entering,
         envs={**(envs or {}), **guest.environment},
     )
 
@@ -177,6 +178,8 @@ class Launcher:
         stack.push_async_callback(self._slots.release, slot)
         stack.push_async_callback(asyncio.to_thread, self._bases.release, slot.name)
         stack.push_async_callback(self._runtime.destroy, slot.name)
+        # Before that: a container that is still being made would leave its state behind.
+        stack.push_async_callback(self._slots.end, slot)
         run = Run(slot, record.resources if record else Resources(), stack)
         if record is not None:
             run.sandbox_id, run.allow_internet = record.sandbox_id, record.allow_internet

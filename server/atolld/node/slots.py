@@ -38,6 +38,11 @@ class Slot:
     link: Link
 
     @property
+    def entering(self) -> tuple[str, ...]:
+        """What a command begins with that is to run in the slot's cgroup."""
+        return cgroup.joining(self.cgroup_path)
+
+    @property
     def is_foreign(self) -> bool:
         """Left by a server of another range: it can be removed, not gone on with."""
         return self.index == 0
@@ -82,6 +87,10 @@ class Slots(Protocol):
 
     async def adopt(self, directory: Path) -> Slot:
         """The slot whose directory another server left; its name says all there is to know."""
+        ...
+
+    async def end(self, slot: Slot) -> None:
+        """Ends every process in the slot, also of a container that is only being made. Idempotent."""
         ...
 
     async def release(self, slot: Slot) -> None:
@@ -201,6 +210,9 @@ class KernelSlots:
         slot = self._slot(directory.name, index if 0 < index < self._count else 0, None)
         self._used[slot.index] = slot.name
         return slot
+
+    async def end(self, slot: Slot) -> None:
+        await cgroup.end_group(slot.cgroup_path)
 
     async def release(self, slot: Slot) -> None:
         """Every part is tried, whatever another's failure; the first failure is raised at the end."""

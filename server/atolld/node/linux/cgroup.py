@@ -2,8 +2,7 @@
 
 The group is ours before runsc comes, which then takes it as it is: its limit is what the guest sees as its
 memory, and is raised afterwards, because gVisor's own kernel lives in the same group and the memory limit
-kills all of it. On v1 runsc makes groups of the same name in the hierarchies we need not; all go with
-:func:`remove_group`.
+kills all of it. On v1 there is one of the same name in each hierarchy, for runsc wants to be in all of them.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -38,12 +38,27 @@ def create_group(path: str, resources: Resources) -> None:
         if is_unified():
             _create_unified(path, resources)
         else:
+            for hierarchy in _hierarchies_v1():
+                _below(hierarchy, path).mkdir(parents=True, exist_ok=True)
             for controller, settings in _settings_v1(resources).items():
-                directory = _below(_MOUNT / controller, path)
-                directory.mkdir(parents=True, exist_ok=True)
-                _write(directory, settings)
+                _write(_below(_MOUNT / controller, path), settings)
+            _take_processors(_MOUNT / "cpuset", path)
     except OSError as error:
         raise HostError(f"the cgroup {path} cannot be made ({error}); see `./atoll doctor`") from error
+
+
+def joining(path: str) -> tuple[str, ...]:
+    """What a command begins with that is to run in the group: then runsc need not move itself there.
+
+    On v1 the kernel makes whoever moves a process with threads wait until all processors have passed a quiet
+    state, some 10 ms, and runsc would move twice, there and back; a process of one thread moves itself at
+    once. On v2 runsc starts its processes in the group, and nothing is needed.
+    """
+    if is_unified():
+        return ()
+    files = " ".join(shlex.quote(str(_below(hierarchy, path) / "tasks")) for hierarchy in _hierarchies_v1())
+    script = f'for tasks in {files}; do echo 0 > "$tasks" || exit; done; exec "$@"'
+    return ("/bin/sh", "-c", script, "sh")
 
 
 def set_memory_limit(path: str, limit_mib: int) -> None:
@@ -89,6 +104,12 @@ def read_cpu_seconds(path: str) -> float:
     except (OSError, ValueError) as error:
         raise HostError(f"the CPU time of cgroup {path} cannot be read ({error})") from error
     raise HostError(f"the kernel counts no CPU time for cgroup {path}")
+
+
+async def end_group(path: str) -> None:
+    """Ends every process in the group and waits for them. Idempotent."""
+    for hierarchy in _hierarchies():
+        await _kill_all(_below(hierarchy, path))
 
 
 async def remove_group(path: str) -> None:
@@ -148,6 +169,24 @@ def _settings_v1(resources: Resources) -> Mapping[str, Mapping[str, str]]:
     }
 
 
+def _hierarchies_v1() -> list[Path]:
+    """Not the one of v2 that may be mounted beside them."""
+    return [hierarchy for hierarchy in _hierarchies() if (hierarchy / "tasks").exists()]
+
+
+def _take_processors(cpuset: Path, path: str) -> None:
+    """Those of the group above: a new group of this hierarchy has none, and nothing could run in it."""
+    if not cpuset.is_dir():
+        return
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        taken = (cpuset / name).read_text()
+        directory = cpuset
+        for part in path.strip("/").split("/"):
+            directory = directory / part
+            if not (directory / name).read_text().strip():
+                (directory / name).write_text(taken)
+
+
 def _write(directory: Path, settings: Mapping[str, str]) -> None:
     for name, value in settings.items():
         (directory / name).write_text(value)
@@ -157,7 +196,8 @@ def _hierarchies() -> list[Path]:
     """Where cgroups are mounted; on v1 each controller's, its aliases once."""
     if is_unified():
         return [_MOUNT]
-    return [path for path in sorted(_MOUNT.iterdir()) if path.is_dir() and not path.is_symlink()]
+    found = sorted(_MOUNT.iterdir()) if _MOUNT.is_dir() else []
+    return [path for path in found if path.is_dir() and not path.is_symlink()]
 
 
 def _memory_v1(path: str) -> Path:

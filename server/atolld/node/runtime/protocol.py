@@ -64,6 +64,8 @@ class ContainerSpec:
     cgroup_path: str
     """Absolute path below each hierarchy's mount point; exists, with limits set."""
     args: tuple[str, ...]
+    entering: tuple[str, ...] = ()
+    """What a command begins with that is to run in that group."""
     hostname: str = "atoll"
     envs: Mapping[str, str] = field(default_factory=dict[str, str])
     layer: Path | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -47,6 +48,7 @@ _COPY_UNIT = 16 << 10
 leave more shared and make the first pass over the memory slower."""
 _MOST_UNITS = 16384
 """Of one container's memory: each may be a mapping of its own, and a process on the host has 65530."""
+_HIGH = 511
 _MISMATCH = "restore spec validation"
 _MAX_SOCKET_PATH = 108
 _PANIC_LOG = "panic.log"
@@ -91,12 +93,13 @@ class RunscRuntime:
         flags = runsc_flags(str(self._root), spec)
         layer = [] if spec.layer is None else [f"--fs-restore-image-path={spec.layer}"]
         try:
-            with nothing() as stdin:
+            with nothing() as stdin, _high_descriptor() as high:
                 await self._run(
                     [*flags, "create", *layer, f"--bundle={spec.directory}", spec.name],
                     spec.directory / _LOG,
+                    entering=spec.entering,
                     directory=spec.root_image.parent,
-                    stdio=(stdin, self._words.open(spec.name)),
+                    inherits=(stdin, self._words.open(spec.name), high),
                 )
             if await self._find(spec.name) is None:
                 raise HostError(f"the sandbox ended at once: {_tail(spec.directory / _PANIC_LOG).strip()}")
@@ -210,22 +213,25 @@ class RunscRuntime:
         self,
         arguments: Sequence[str],
         log: Path | None = None,
+        entering: Sequence[str] = (),
         directory: Path | None = None,
-        stdio: tuple[int, int] | None = None,
+        inherits: tuple[int, int, int] | None = None,
     ) -> str:
         """Runs runsc to its end; what it printed. Killed on cancellation and when it takes too long.
 
-        ``stdio``: what a container that is made inherits, for reading and for writing. No pipes, which it
-        would keep open, and not /dev/null: runsc gives these files to the user ``nobody``.
+        ``inherits``: what a container that is made reads from, what it writes to, and a high descriptor. No
+        pipes, which it would keep open, and not /dev/null: runsc gives these files to the user ``nobody``.
         """
-        stdin, output = stdio or (asyncio.subprocess.DEVNULL, None)
+        stdin, output, *more = inherits or (asyncio.subprocess.DEVNULL, None)
         try:
             process = await asyncio.create_subprocess_exec(
+                *entering,
                 self._binary,
                 *arguments,
                 stdin=stdin,
                 stdout=asyncio.subprocess.PIPE if output is None else output,
                 stderr=asyncio.subprocess.STDOUT,
+                pass_fds=more,
                 cwd=directory,
                 start_new_session=True,  # Ctrl-C in the server's terminal is not for it
             )
@@ -274,6 +280,20 @@ def copy_unit(size: int) -> int:
     while unit * _MOST_UNITS < size:
         unit *= 2
     return unit
+
+
+@contextlib.contextmanager
+def _high_descriptor() -> Generator[int]:
+    """Makes runsc's table of descriptors a large one from the beginning, and those of what it starts.
+    They use numbers above 256, and a table that grows makes a process with threads wait until all processors
+    have passed a quiet state, some 10 ms. runsc closes it before a sandbox runs.
+    """
+    with open(os.devnull, "rb", buffering=0) as file:
+        high = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, _HIGH)
+    try:
+        yield high
+    finally:
+        os.close(high)
 
 
 @contextlib.contextmanager

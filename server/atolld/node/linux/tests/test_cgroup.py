@@ -34,6 +34,18 @@ async def test_removing_a_group_ends_what_is_in_it(group: str) -> None:
     assert await asyncio.wait_for(process.wait(), 5) == -9
 
 
+async def test_a_command_that_enters_runs_in_the_group_of_every_hierarchy(group: str) -> None:
+    if cgroup.is_unified():
+        assert cgroup.joining(group) == ()
+        return
+    process = await asyncio.create_subprocess_exec(
+        *cgroup.joining(group), "cat", "/proc/self/cgroup", stdout=asyncio.subprocess.PIPE
+    )
+    printed, _ = await process.communicate()
+    lines = [line.split(":", 2) for line in printed.decode().split()]
+    assert {path for _, controllers, path in lines if controllers} == {group}
+
+
 async def test_removing_is_idempotent_and_a_fresh_group_has_no_kills(group: str) -> None:
     assert cgroup.count_memory_kills(group) == 0
     cgroup.set_memory_limit(group, 128)
