@@ -35,7 +35,7 @@ LIFE = 600
 BURST = 100
 FORKS = 10
 MUCH_MEMORY = "import os; filler = bytearray(os.urandom(1 << 20)) * 200"
-_RESPITE = 1.0
+RESPITE = 1.0
 """Seconds between two creates, in which the pool may refill: a person's pause, not a burst."""
 _GONE_WITHIN = 10.0
 _STANDSTILL = """
@@ -136,7 +136,7 @@ class Bench:
         for _ in range(self._n * 2):
             if len(creates) == self._n:
                 break
-            time.sleep(_RESPITE)
+            time.sleep(RESPITE)
             begin = time.perf_counter()
             with self._sandbox(template) as (created, guest):
                 took = (time.perf_counter() - begin) * 1000
@@ -165,7 +165,7 @@ class Bench:
         creates: list[float] = []
         first: list[float] = []
         for _ in range(self._n + 1):
-            time.sleep(_RESPITE)
+            time.sleep(RESPITE)
             begin = time.perf_counter()
             sandbox = Sandbox.create(BASE, timeout=LIFE, **options)
             creates.append((time.perf_counter() - begin) * 1000)
@@ -183,7 +183,7 @@ class Bench:
         for _ in range(self._n * 2):
             if len(values) == self._n:
                 break
-            time.sleep(_RESPITE)
+            time.sleep(RESPITE)
             begin = time.perf_counter()
             with self._sandbox(BASE, start) as (created, _):
                 took = (time.perf_counter() - begin) * 1000
@@ -222,7 +222,7 @@ class Bench:
                 gaps.append(gap)
             bare = self._baselines(snapshot, 3)
             for _ in range(min(self._n, 5)):
-                time.sleep(_RESPITE)
+                time.sleep(RESPITE)
                 _, took = measure_ms(lambda: self._create_and_kill(snapshot))
                 restores.append(took)
         dd, checkpoint = _p50(bare.dd_ms), _p50(bare.checkpoint_ms)
@@ -238,7 +238,7 @@ class Bench:
     def _fork(self, bare: Baselines) -> list[Row]:
         values: list[float] = []
         for _ in range(min(self._n, 3)):
-            time.sleep(_RESPITE)
+            time.sleep(RESPITE)
             with self._sandbox(BASE) as (created, _):
                 sandbox_id = created.sandbox.sandbox_id
                 fields = {"count": FORKS, "timeout": LIFE}
@@ -250,7 +250,7 @@ class Bench:
         return against(f"fork into {FORKS}", values, 0.5, ten, f"{FORKS} bare restores and a checkpoint")
 
     def _burst(self) -> list[Row]:
-        time.sleep(_RESPITE)
+        time.sleep(RESPITE)
         new = _new(BASE)
         with ThreadPoolExecutor(BURST) as crowd:
             begin = time.perf_counter()
@@ -268,7 +268,7 @@ class Bench:
         kills: list[float] = []
         gone: list[float] = []
         for _ in range(self._n):
-            time.sleep(_RESPITE)
+            time.sleep(RESPITE)
             sandbox_id = self._client.create(_new(BASE)).sandbox.sandbox_id
             begin = time.perf_counter()
             self._client.kill(sandbox_id)

@@ -8,6 +8,7 @@ from atoll.cli.bench_interpreter import (
     LIVING,
     PRINTS,
     TENTH,
+    UNREADY,
     Findings,
     promises,
 )
@@ -19,16 +20,19 @@ from .conftest import Command, Double
 
 def test_it_measures_everything_and_prints_what_is_promised(server: Double, atoll: Command) -> None:
     server.says(Stdout("12.5"))
+    server.create_headers = {"Server-Timing": "warm;dur=1"}
     server.process_says(Started(7), Output("stdout", b'{"ms": [4]}'), Ended(0, True, "exit status 0"))
     document = json.loads(atoll("bench", "interpreter", "--n", "2", "--json").out)
     counts = {name: summary["n"] for name, summary in document["measures"].items()}
     assert counts[FIRST] == counts[TENTH] == counts[IMPORT] == 2
+    assert counts[UNREADY] == 1
     assert counts[LIVING] == 20
     assert document["measures"][IMPORT]["p50"] == 12.5
     assert document["measures"][JUPYTER]["p50"] == 4
     assert set(document["languages"]) == {"bash", "javascript", "typescript", "r", "java"}
     assert document["languages"]["r"]["kernelStart"] == 4
     assert any(line.startswith("memory") for line in document["missing"])
+    assert not any(line.startswith("first") for line in document["missing"])
 
 
 def test_code_that_fails_is_told(server: Double, atoll: Command) -> None:
