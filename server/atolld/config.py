@@ -73,6 +73,8 @@ class Config:
     ``ATOLL_SHARED_PAGES`` = ``on``, ``off`` or ``off:`` and names of templates, by comma."""
     unshared_templates: frozenset[str] = frozenset()
     """Those names."""
+    least_shared: int = 8 << 20
+    """Bytes of a snapshot's pages from which on they are shared."""
     page_out: bool = True
     """Frozen sandboxes leave memory where the machine has swap; ``ATOLL_PAGE_OUT`` = ``on`` or ``off``."""
     paused_days: int = 30

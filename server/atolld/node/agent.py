@@ -67,7 +67,7 @@ class Node:
         self._live: dict[SandboxId, Run] = {}
         self._forever: list[asyncio.Task[None]] = []
         self._bases = Bases(config.home)
-        rule = SharingRule(config.shared_pages, config.unshared_templates)
+        rule = SharingRule(config.shared_pages, config.unshared_templates, config.least_shared)
         self._launcher = Launcher(runtime, guest, slots, self._bases, rule)
         self._unwinding = Unwinding()
         self._watches = Watches(runtime)

@@ -142,7 +142,7 @@ class FakeMachine:
         look_around: Callable[[], Surroundings] = Surroundings,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        self.config = replace(Config(home=home, blank_size=0), **(settings or {}))
+        self.config = replace(Config(home=home, blank_size=0, least_shared=0), **(settings or {}))
         key = Ed25519PrivateKey.generate()
         self.runtime = runtime or FakeRuntime(key.public_key())
         self.slots = LoopbackSlots(home)

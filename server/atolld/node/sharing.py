@@ -25,6 +25,9 @@ class SharingRule:
 
     wanted: bool = True
     unshared: frozenset[str] = frozenset()
+    least: int = 0
+    """Bytes of a snapshot's pages from which on they are shared. Fewer are loaded: that takes a millisecond,
+    and the faults of shared ones some ten until a daemon has answered."""
 
     def decide(self, build: Build, *, able: bool) -> Sharing | None:
         """``able``: whether the runtime can. ``None``: every page is loaded. A delta shares its bases in any
@@ -32,7 +35,7 @@ class SharingRule:
         manifest = build.manifest
         pages = manifest.snapshot.get(PAGES_FILE)
         wanted = able and self.wanted and manifest.name not in self.unshared
-        own = pages.digest if wanted and pages is not None else ""
+        own = pages.digest if wanted and pages is not None and pages.size >= self.least else ""
         if not own and not manifest.bases:
             return None
         return Sharing(own, {base.digest: build.base_path(base.digest) for base in manifest.bases})

@@ -58,7 +58,7 @@ class Machine:
         """Another one in the same home; the one before must be closed."""
         self.runtime = RunscRuntime(self._runsc, self.home / "run" / "runsc")
         self.slots = KernelSlots(self.network, self.home / "run" / "sandboxes")
-        config = Config(home=self.home, network=self.network)
+        config = Config(home=self.home, network=self.network, least_shared=0)
         guest = GuestClient(self._key)
         self.node = Node(config, self.runtime, guest, self.slots, lambda: self.surroundings)
 

@@ -66,10 +66,17 @@ def test_it_is_not_flattened_when_the_copies_would_end_the_sandbox():
         (SharingRule(wanted=False), build("/h/templates/t/b")),
         (SharingRule(unshared=frozenset({"tiny"})), build("/h/templates/t/b")),
         (SharingRule(), build("/h/templates/t/b", sha256="")),
+        (SharingRule(least=2), build("/h/templates/t/b")),
     ],
 )
 def test_all_others_load_their_pages(rule: SharingRule, made: Build):
     assert rule.decide(made, able=True) is None
+
+
+def test_few_pages_of_a_delta_are_loaded_and_its_bases_shared():
+    delta = build("/h/snapshots/s", bases=(BASE,))
+    sharing = SharingRule(least=2).decide(delta, able=True)
+    assert sharing == Sharing("", {"cd": Path("/h/bases/cd.img")})
 
 
 def test_a_runtime_that_cannot_share_is_not_asked_to():
