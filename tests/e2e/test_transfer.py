@@ -47,7 +47,9 @@ def test_variables_files_and_processes_live_on_on_another_machine(
         try:
             source.run_code("kept = {'moved': [1, 2, 3]}")
             source.files.write("notes.txt", "from the first machine")
-            source.commands.run("while true; do date +%s > /tmp/tick; sleep 0.1; done", background=True)
+            source.commands.run(
+                "while date +%s > /tmp/t; do mv /tmp/t /tmp/tick; sleep 0.1; done", background=True
+            )
             source.create_snapshot(name="moving:v1")
         finally:
             source.kill()
