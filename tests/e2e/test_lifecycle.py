@@ -282,8 +282,9 @@ def taken_slots(home: Path) -> set[str]:
     taken: set[str] = set()
     for record in (home / "run/sandboxes").glob("*/record.json"):
         with contextlib.suppress(FileNotFoundError):  # it is being removed
-            taken.add(json.loads(record.read_text())["sandbox_id"] or "")
-    return taken - {""}
+            if sandbox_id := json.loads(record.read_text())["sandbox_id"]:
+                taken.add(sandbox_id)
+    return taken
 
 
 @pytest.mark.timeout(3900)
@@ -321,8 +322,8 @@ def test_a_server_killed_at_any_moment_loses_and_doubles_nothing(atoll: ServerPr
         for sandbox_id in left:
             Sandbox.kill(sandbox_id)
     deadline = time.monotonic() + 20
-    while taken_slots(atoll.home):
-        assert time.monotonic() < deadline, taken_slots(atoll.home)
+    while taken := taken_slots(atoll.home):
+        assert time.monotonic() < deadline, taken
         time.sleep(0.1)
     while (kept := [*(atoll.home / "snapshots").glob("*")]) and time.monotonic() < deadline:
         time.sleep(0.1)

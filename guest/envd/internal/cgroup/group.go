@@ -29,9 +29,8 @@ type Group struct {
 	ended atomic.Bool
 
 	mu    sync.Mutex // whoever uses a file holds it, so that nobody reads another group's under a number used again
-	gone  bool       // the files are closed
-	procs int        // its file `cgroup.procs`
-	limit int        // its file `pids.max`
+	procs int        // its file `cgroup.procs`; -1 when it is not open
+	limit int        // its file `pids.max`; the same
 }
 
 // makeGroup makes the directory of a group and opens what is needed of it. Among hundreds of runnable processes each
@@ -58,9 +57,9 @@ func (g *Group) remove() bool {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.gone = true
 	_ = unix.Close(g.procs)
 	_ = unix.Close(g.limit)
+	g.procs, g.limit = -1, -1
 	return true
 }
 
@@ -106,9 +105,6 @@ func (g *Group) Kill() {
 func (g *Group) readProcs(into []byte) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.gone {
-		return 0
-	}
 	n, err := unix.Pread(g.procs, into, 0)
 	if err != nil {
 		return 0
@@ -120,7 +116,5 @@ func (g *Group) readProcs(into []byte) int {
 func (g *Group) setLimit(tasks []byte) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.gone {
-		_, _ = unix.Pwrite(g.limit, tasks, 0)
-	}
+	_, _ = unix.Pwrite(g.limit, tasks, 0)
 }

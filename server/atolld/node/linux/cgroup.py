@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import shlex
 import signal
@@ -114,16 +115,15 @@ async def end_group(path: str) -> None:
 
 async def remove_group(path: str) -> None:
     """Ends what is left in the group and removes it from every hierarchy. Idempotent."""
-    directories = [_below(hierarchy, path) for hierarchy in _hierarchies()]
-    for directory in directories:
-        if await asyncio.to_thread(directory.exists):
-            await _kill_all(directory)
-            try:
-                await asyncio.to_thread(directory.rmdir)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise HostError(f"the cgroup {directory} cannot be removed ({error})") from error
+    await end_group(path)
+    for hierarchy in _hierarchies():
+        directory = _below(hierarchy, path)
+        try:
+            await asyncio.to_thread(directory.rmdir)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise HostError(f"the cgroup {directory} cannot be removed ({error})") from error
 
 
 def remove_parent() -> None:
@@ -169,9 +169,10 @@ def _settings_v1(resources: Resources) -> Mapping[str, Mapping[str, str]]:
     }
 
 
-def _hierarchies_v1() -> list[Path]:
-    """Not the one of v2 that may be mounted beside them."""
-    return [hierarchy for hierarchy in _hierarchies() if (hierarchy / "tasks").exists()]
+@functools.cache
+def _hierarchies_v1() -> tuple[Path, ...]:
+    """Not the one of v2 that may be mounted beside them. Every container that is made asks for them."""
+    return tuple(hierarchy for hierarchy in _hierarchies() if (hierarchy / "tasks").exists())
 
 
 def _take_processors(cpuset: Path, path: str) -> None:
