@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"atoll.dev/envd/internal/users"
@@ -156,6 +157,27 @@ func TestInitWritesTheFilesOfTheSandbox(t *testing.T) {
 	hosts, _ := os.ReadFile(filepath.Join(root, "/etc/hosts"))
 	if !strings.Contains(string(hosts), "192.0.2.1 events.e2b.local") || !strings.Contains(string(hosts), "127.0.1.1 box") {
 		t.Errorf("hosts: %s", hosts)
+	}
+}
+
+func TestTheEnvironmentIsForTheDefaultAccountOnly(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("gives a file to another account")
+	}
+	_, handler, root := newStore(t)
+	post(t, handler, `{"sandboxID":"iabc","defaultUser":"daemon","envVars":{"A":"1"}}`)
+	path := filepath.Join(root, environmentFile)
+	if got, _ := os.ReadFile(path); string(got) != `{"A":"1","E2B_SANDBOX":"true","E2B_SANDBOX_ID":"iabc"}` {
+		t.Errorf("%s", got)
+	}
+	info, err := os.Stat(path)
+	daemon, _ := users.System.Lookup("daemon")
+	if err != nil || info.Mode().Perm() != 0o600 || info.Sys().(*syscall.Stat_t).Uid != daemon.UID {
+		t.Errorf("%v %v", info, err)
+	}
+	post(t, handler, `{"envVars":{"A":"2"},"defaultUser":"nobody-of-this-name"}`)
+	if got, _ := os.ReadFile(path); !strings.Contains(string(got), `"A":"2"`) {
+		t.Errorf("%s", got)
 	}
 }
 

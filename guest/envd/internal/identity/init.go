@@ -58,7 +58,7 @@ func (s *Store) Handler(key *HostKey, root Root, version string) http.Handler {
 		}
 		s.apply(&init)
 		// A file that cannot be written (read-only image) must not keep a sandbox from starting.
-		for _, problem := range files.apply(&init) {
+		for _, problem := range files.apply(&init, s.Envs(), s.owner()) {
 			log.Printf("init: %v", problem)
 		}
 		if init.SandboxID != "" {

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,7 +11,12 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"atoll.dev/envd/internal/users"
 )
+
+// environmentFile holds the global variables as a JSON object.
+const environmentFile = "/run/e2b/.atoll_environment"
 
 // Root is where the files for programs inside are written: "/" in a sandbox, a directory in tests.
 type Root struct {
@@ -33,7 +39,8 @@ func newScribe(root Root) *scribe {
 	return &scribe{Root: root, written: map[string]string{}}
 }
 
-func (s *scribe) apply(init *Init) []error {
+// apply writes what init names, and envs (all global variables) for services of owner (nil: the daemon's own).
+func (s *scribe) apply(init *Init, envs map[string]string, owner *users.User) []error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.real = map[string]bool{"/": true}
@@ -52,6 +59,7 @@ func (s *scribe) apply(init *Init) []error {
 		note(s.keep("/etc/hostname", init.Hostname+"\n"))
 	}
 	note(s.writeHosts(init))
+	note(s.writeEnvironment(envs, owner))
 	// Last: other services take its change as the sign that everything above is in place.
 	if init.SandboxID != "" {
 		note(s.replace("/run/e2b/.E2B_SANDBOX_ID", []byte(init.SandboxID)))
@@ -72,27 +80,51 @@ func (s *scribe) writeNames(init *Init) error {
 	)
 }
 
-// keep replaces a file unless it is what was written last.
+// writeEnvironment spares a service of the default account the call of GET /envs. Nobody else may read it:
+// the variables are in the environment of that account's commands only.
+func (s *scribe) writeEnvironment(envs map[string]string, owner *users.User) error {
+	content, err := json.Marshal(envs)
+	if err != nil {
+		return err
+	}
+	return s.keepFile(environmentFile, string(content), file{mode: 0o600, owner: owner})
+}
+
+// keep replaces a file for everybody unless it is what was written last.
 func (s *scribe) keep(path, content string) error {
+	return s.keepFile(path, content, file{mode: 0o644})
+}
+
+func (s *scribe) keepFile(path, content string, kind file) error {
 	if known, ok := s.written[path]; ok && known == content {
 		return nil
 	}
-	err := s.replace(path, []byte(content))
+	err := s.replaceFile(path, []byte(content), kind)
 	if err == nil {
 		s.written[path] = content
 	}
 	return err
 }
 
-// replace puts a file of ours at path whatever is there now. It never writes through a link a user may have
-// left: each directory on the way must be a real one, and the file is renamed into place.
+// file says who may do what with a file; a nil owner is the daemon.
+type file struct {
+	mode  uint32
+	owner *users.User
+}
+
 func (s *scribe) replace(path string, content []byte) error {
+	return s.replaceFile(path, content, file{mode: 0o644})
+}
+
+// replaceFile puts a file of ours at path whatever is there now. It never writes through a link a user may have
+// left: each directory on the way must be a real one, and the file is renamed into place.
+func (s *scribe) replaceFile(path string, content []byte, kind file) error {
 	target := filepath.Join(s.Path, path)
 	if err := s.ownDirectory(filepath.Dir(path)); err != nil {
 		return err
 	}
 	made := filepath.Join(filepath.Dir(target), fmt.Sprintf(".atoll-%x", rand.Uint64()))
-	err := writeNew(made, content)
+	err := writeNew(made, content, kind)
 	if err == nil {
 		err = renameOver(made, target)
 	}
@@ -104,12 +136,15 @@ func (s *scribe) replace(path string, content []byte) error {
 }
 
 // writeNew makes a file that nobody made before, by the fewest system calls.
-func writeNew(path string, content []byte) error {
-	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o644)
+func writeNew(path string, content []byte, kind file) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, kind.mode)
 	if err != nil {
 		return err
 	}
 	_, err = unix.Write(fd, content)
+	if kind.owner != nil {
+		err = errors.Join(err, unix.Fchown(fd, int(kind.owner.UID), int(kind.owner.GID)))
+	}
 	return errors.Join(err, unix.Close(fd))
 }
 

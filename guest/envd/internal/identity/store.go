@@ -4,6 +4,7 @@ import (
 	"crypto/subtle"
 	"fmt"
 	"maps"
+	"os"
 	"sync"
 	"time"
 
@@ -18,6 +19,7 @@ type Store struct {
 	envs     map[string]string
 	user     string
 	workdir  string
+	reader   users.User // as owner found it
 	started  time.Time
 }
 
@@ -97,6 +99,24 @@ func (s *Store) User(name string) (users.User, error) {
 		return users.User{}, &UnknownUserError{Name: name, Default: fallback, Cause: err}
 	}
 	return user, nil
+}
+
+// owner is who reads files for the default account's services, nil where that is the daemon itself or nobody. It
+// is looked up once per name: each create waits for it.
+func (s *Store) owner() *users.User {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.user != s.reader.Name {
+		user, err := s.accounts.Lookup(s.user)
+		if err != nil {
+			return nil
+		}
+		s.reader = user
+	}
+	if s.user == "" || int(s.reader.UID) == os.Geteuid() {
+		return nil
+	}
+	return &s.reader
 }
 
 // Accounts is where names and numbers are looked up.

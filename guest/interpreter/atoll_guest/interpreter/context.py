@@ -139,7 +139,7 @@ class Context:
 
     # --- execution
 
-    async def warm_up(self, cells: Sequence[str]) -> None:
+    async def warm_up(self, cells: Sequence[str], emit: Emit) -> None:
         """Run cells as a client's, without a trace in counter and history: what they load and touch is there
         for the first client. Raises KernelError, KernelDied.
         """
@@ -147,7 +147,7 @@ class Context:
             kernel = await self.start()
             self._seen_id = None  # so that the environment is asked for and random state drawn, too
             for cell in cells:
-                await self._execute(Call(cell, is_rehearsal=True), _nowhere)
+                await self._execute(Call(cell, is_rehearsal=True), emit)
             await run_silently(kernel, "None", {"atoll": {"rewind": True}})
             self._seen_id = None
 
@@ -309,10 +309,6 @@ async def _interrupt_until_finished(kernel: Kernel, running: Running) -> None:
 
 async def _nothing() -> None:
     return None
-
-
-async def _nowhere(_event: messages.Event) -> None:
-    """Where the events of a rehearsal go."""
 
 
 async def _stop_started(starting: "asyncio.Task[Kernel] | None") -> None:

@@ -7,11 +7,12 @@ import uuid
 
 from . import kernelspecs, memory
 from .context import Context, ContextInfo
-from .execution import run_silently
+from .execution import Emit, run_silently
 from .identity import Sandbox
 from .kernel import KernelDied, KernelError
 from .kernelspecs import NoKernel
 from .limits import Limits
+from .messages import Event
 from .processes import Children
 
 MIN_FREE_MIB = 48
@@ -19,6 +20,10 @@ MIN_FREE_MIB = 48
 
 _REHEARSAL = ("1 + 1", "print(1)", "raise ZeroDivisionError", "{'a': [1, None]}")
 _ROUNDS = 3
+
+
+async def _nowhere(_event: Event) -> None:
+    """Where the events of a template's rehearsal go."""
 
 
 class ContextNotFound(LookupError):
@@ -70,18 +75,22 @@ class Contexts:
         with contextlib.suppress(ContextFailed):  # of those that are installed
             context = await self.create(language, None)
             with contextlib.suppress(KernelError, KernelDied):
-                await context.warm_up(("1",))
+                await context.warm_up(("1",), _nowhere)
             await self.remove(context.info.id)
 
-    async def warm_up(self, cell: str = "") -> None:
+    async def run_cell(self, cell: str) -> None:
+        """A template's cell in the default Python context; its variables stay. Raises ContextFailed,
+        CellFailed.
+        """
+        await (await self.default("python")).run_cell(cell)
+
+    async def warm_up(self, emit: Emit = _nowhere) -> None:
         """Rehearse executions in the default Python context, so that the first client's finds all loaded and
-        touched; before that run `cell`, whose variables stay. Raises ContextFailed, CellFailed.
+        touched; `emit` gets their events. Raises ContextFailed.
         """
         context = await self.default("python")
-        if cell:
-            await context.run_cell(cell)
         try:
-            await context.warm_up(_REHEARSAL * _ROUNDS)
+            await context.warm_up(_REHEARSAL * _ROUNDS, emit)
         except (KernelError, KernelDied) as error:
             raise ContextFailed(str(error)) from error
 

@@ -20,6 +20,7 @@ KEEPALIVE_SECONDS = 5.0
 _CORS = ("Origin", "Methods", "Headers")
 EXTRA_HEADERS = "".join(f"Access-Control-Allow-{what}: *\r\n" for what in _CORS).encode()
 _JSON = "application/json"
+_EVENTS = "application/x-ndjson"
 _TEXT = "text/plain; charset=utf-8"
 
 
@@ -94,13 +95,18 @@ class Server:
         await _answer(reply, None)
 
     async def _warm_up(self, request: Request, reply: Reply) -> None:
-        """For the host, in a restored sandbox that nobody has yet; `code`: a cell of the template."""
+        """For the host, in a restored sandbox that nobody has yet; `code`: a cell of the template. The answer
+        is what a client's executions would be told, so that this way is trodden too.
+        """
         body = _parse_object(request.body or b"{}")
         try:
-            await self._contexts.warm_up(_optional_text(body, "code") or "")
+            await self._contexts.run_cell(parse_call({"code": "", **body}, request.headers).code)
+            reply.begin(200, _EVENTS)
+            with _Keepalive(reply, None) as keepalive:
+                await self._contexts.warm_up(keepalive.emit)
         except (ContextFailed, CellFailed) as error:
             raise Refusal(500, f"Failed to warm up: {error}") from error
-        await _answer(reply, None)
+        await reply.end()
 
     # --- execute
 
@@ -108,7 +114,7 @@ class Server:
         body = _parse_object(request.body)
         call = parse_call(body, request.headers)
         context = await self._choose(_optional_text(body, "context_id"), _optional_text(body, "language"))
-        reply.begin(200, "application/x-ndjson")
+        reply.begin(200, _EVENTS)
         with _Keepalive(reply, self._limits.output_rate) as keepalive:
             await context.execute(call, keepalive.emit)
         await reply.end()

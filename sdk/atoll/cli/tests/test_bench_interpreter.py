@@ -55,4 +55,4 @@ def test_the_promises_are_differences_and_ratios() -> None:
     ):
         findings.add(name, float(value))
     findings.add(IMPORT, 4.0)
-    assert list(promises(findings).values()) == [2, 1.5, 0.75, 4, 1.5, 65]
+    assert list(promises(findings).values()) == [2, 0.75, 1.5, 4, 1.5, 65]

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from atoll_guest.interpreter.identity import Sandbox, parse_answer
+from atoll_guest.interpreter.identity import ENVIRONMENT_FILE, Sandbox, parse_answer
 
 
 def test_the_environment_is_read_from_an_answer() -> None:
@@ -17,6 +17,14 @@ def test_the_environment_is_read_from_an_answer() -> None:
 def test_any_other_answer_is_an_error(answer: bytes) -> None:
     with pytest.raises(ValueError, match=r".*"):
         parse_answer(answer)
+
+
+async def test_a_readable_file_spares_the_question(tmp_path: Path) -> None:
+    sandbox = Sandbox(tmp_path / "id", ("127.0.0.1", 1))
+    (tmp_path / ENVIRONMENT_FILE).write_text('{"X":"1"}')
+    assert await sandbox.global_environment(None) == {"X": "1"}
+    (tmp_path / ENVIRONMENT_FILE).write_text('{"X":')
+    assert await sandbox.global_environment(None) is None
 
 
 async def test_the_token_is_sent_and_never_splits_the_header(tmp_path: Path) -> None:

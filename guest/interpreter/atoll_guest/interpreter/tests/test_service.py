@@ -77,10 +77,12 @@ def test_an_interrupt_amid_much_output_leaves_whole_messages(service: Client, co
 def test_a_rehearsal_leaves_no_trace(tmp_path: Any) -> None:
     process, client = start_service(ATOLL_INTERPRETER_CWD=str(tmp_path))
     try:
-        assert client.call("POST", "/warm-up") == (200, b"null")
+        status, events = client.call("POST", "/warm-up")
+        assert status == 200
+        assert "1\n" in [json.loads(line).get("text") for line in events.splitlines()]
         events = client.execute("'_' in globals() and _, len(Out), len(In)")
         assert events[0]["execution_count"] == 1
-        assert client.call("POST", "/warm-up", {"code": "kept = 7"}) == (200, b"null")
+        assert client.call("POST", "/warm-up", {"code": "kept = 7"})[0] == 200
         assert client.main_text("kept") == "7"
         status, body = client.call("POST", "/warm-up", {"code": "1/0"})
         assert (status, body) == (500, b"Failed to warm up: ZeroDivisionError: division by zero")
