@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"atoll.dev/envd/internal/users"
 )
@@ -165,20 +166,27 @@ func TestTheEnvironmentIsForTheDefaultAccountOnly(t *testing.T) {
 		t.Skip("gives a file to another account")
 	}
 	_, handler, root := newStore(t)
-	post(t, handler, `{"sandboxID":"iabc","defaultUser":"daemon","envVars":{"A":"1"}}`)
 	path := filepath.Join(root, environmentFile)
-	if got, _ := os.ReadFile(path); string(got) != `{"A":"1","E2B_SANDBOX":"true","E2B_SANDBOX_ID":"iabc"}` {
+	expect := func(want string) {
+		t.Helper()
+		got := []byte{}
+		for range 1000 {
+			if got, _ = os.ReadFile(path); string(got) == want {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
 		t.Errorf("%s", got)
 	}
+	post(t, handler, `{"sandboxID":"iabc","defaultUser":"daemon","envVars":{"A":"1"}}`)
+	expect(`{"A":"1","E2B_SANDBOX":"true","E2B_SANDBOX_ID":"iabc"}`)
 	info, err := os.Stat(path)
 	daemon, _ := users.System.Lookup("daemon")
 	if err != nil || info.Mode().Perm() != 0o600 || info.Sys().(*syscall.Stat_t).Uid != daemon.UID {
 		t.Errorf("%v %v", info, err)
 	}
 	post(t, handler, `{"envVars":{"A":"2"},"defaultUser":"nobody-of-this-name"}`)
-	if got, _ := os.ReadFile(path); !strings.Contains(string(got), `"A":"2"`) {
-		t.Errorf("%s", got)
-	}
+	expect(`{"A":"2","E2B_SANDBOX":"true","E2B_SANDBOX_ID":"iabc"}`)
 }
 
 func TestALinkLeftByAUserIsNotWrittenThrough(t *testing.T) {

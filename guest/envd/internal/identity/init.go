@@ -12,6 +12,10 @@ import (
 
 const maxInitBody = 8 << 20
 
+// afterAnswer is when the environment's file is written. In a sandbox that was just thawed it takes a millisecond,
+// for which no create should wait; the first who reads it comes later.
+const afterAnswer = time.Millisecond
+
 // Init is the body of POST /init. An absent field leaves what was; an empty token opens the daemon.
 type Init struct {
 	EnvVars        map[string]string `json:"envVars"`
@@ -58,12 +62,17 @@ func (s *Store) Handler(key *HostKey, root Root, version string) http.Handler {
 		}
 		s.apply(&init)
 		// A file that cannot be written (read-only image) must not keep a sandbox from starting.
-		for _, problem := range files.apply(&init, s.Envs(), s.owner()) {
+		for _, problem := range files.apply(&init) {
 			log.Printf("init: %v", problem)
 		}
 		if init.SandboxID != "" {
 			s.begin()
 		}
+		time.AfterFunc(afterAnswer, func() {
+			if err := files.writeEnvironment(s.Envs(), s.owner()); err != nil {
+				log.Printf("init: %v", err)
+			}
+		})
 		w.Header().Set("X-Envd-Version", version)
 		w.WriteHeader(http.StatusNoContent)
 	})

@@ -15,7 +15,7 @@ import (
 	"atoll.dev/envd/internal/users"
 )
 
-// environmentFile holds the global variables as a JSON object.
+// environmentFile holds the global variables as a JSON object. It is of the sandbox whose E2B_SANDBOX_ID is in it.
 const environmentFile = "/run/e2b/.atoll_environment"
 
 // Root is where the files for programs inside are written: "/" in a sandbox, a directory in tests.
@@ -39,8 +39,7 @@ func newScribe(root Root) *scribe {
 	return &scribe{Root: root, written: map[string]string{}}
 }
 
-// apply writes what init names, and envs (all global variables) for services of owner (nil: the daemon's own).
-func (s *scribe) apply(init *Init, envs map[string]string, owner *users.User) []error {
+func (s *scribe) apply(init *Init) []error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.real = map[string]bool{"/": true}
@@ -59,7 +58,6 @@ func (s *scribe) apply(init *Init, envs map[string]string, owner *users.User) []
 		note(s.keep("/etc/hostname", init.Hostname+"\n"))
 	}
 	note(s.writeHosts(init))
-	note(s.writeEnvironment(envs, owner))
 	// Last: other services take its change as the sign that everything above is in place.
 	if init.SandboxID != "" {
 		note(s.replace("/run/e2b/.E2B_SANDBOX_ID", []byte(init.SandboxID)))
@@ -80,13 +78,16 @@ func (s *scribe) writeNames(init *Init) error {
 	)
 }
 
-// writeEnvironment spares a service of the default account the call of GET /envs. Nobody else may read it:
-// the variables are in the environment of that account's commands only.
+// writeEnvironment spares a service of the default account the call of GET /envs. Nobody else (a nil owner is the
+// daemon) may read it: the variables are in the environment of that account's commands only.
 func (s *scribe) writeEnvironment(envs map[string]string, owner *users.User) error {
 	content, err := json.Marshal(envs)
 	if err != nil {
 		return err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.real = map[string]bool{"/": true}
 	return s.keepFile(environmentFile, string(content), file{mode: 0o600, owner: owner})
 }
 

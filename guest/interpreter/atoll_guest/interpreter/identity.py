@@ -2,8 +2,8 @@
 
 After a memory restore everything in this process is as it was in the template, or in another clone. envd
 writes the sandbox's id to a file; when its content differs from what a context last saw, the context runs
-in a new sandbox. Before that file it writes another with the global environment, which the default user may
-read; a service of another user asks envd.
+in a new sandbox. Soon after that file it writes another with the global environment, which the default user
+may read; who comes too early, and a service of another user, asks envd.
 """
 
 import asyncio
@@ -45,8 +45,10 @@ class Sandbox:
     async def global_environment(self, access_token: str | None) -> dict[str, str] | None:
         """All global variables; None when envd is not there, slow, or does not take the token."""
         try:
-            return parse_environment(read_small(self.id_file.parent / ENVIRONMENT_FILE))
-        except (OSError, ValueError):  # the service runs as another user
+            told = parse_environment(read_small(self.id_file.parent / ENVIRONMENT_FILE))
+            if told.get("E2B_SANDBOX_ID") == self.current_id():
+                return told
+        except (OSError, ValueError):
             pass
         try:
             async with asyncio.timeout(_ENVD_SECONDS):

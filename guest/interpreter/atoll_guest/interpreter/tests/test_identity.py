@@ -19,12 +19,16 @@ def test_any_other_answer_is_an_error(answer: bytes) -> None:
         parse_answer(answer)
 
 
-async def test_a_readable_file_spares_the_question(tmp_path: Path) -> None:
+async def test_a_readable_file_of_this_sandbox_spares_the_question(tmp_path: Path) -> None:
     sandbox = Sandbox(tmp_path / "id", ("127.0.0.1", 1))
-    (tmp_path / ENVIRONMENT_FILE).write_text('{"X":"1"}')
-    assert await sandbox.global_environment(None) == {"X": "1"}
-    (tmp_path / ENVIRONMENT_FILE).write_text('{"X":')
-    assert await sandbox.global_environment(None) is None
+    (tmp_path / "id").write_text("i1")
+    for content, found in (
+        ('{"X":"1","E2B_SANDBOX_ID":"i1"}', {"X": "1", "E2B_SANDBOX_ID": "i1"}),
+        ('{"X":"1","E2B_SANDBOX_ID":"i0"}', None),
+        ('{"X":', None),
+    ):
+        (tmp_path / ENVIRONMENT_FILE).write_text(content)
+        assert await sandbox.global_environment(None) == found
 
 
 async def test_the_token_is_sent_and_never_splits_the_header(tmp_path: Path) -> None:
