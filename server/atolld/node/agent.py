@@ -210,14 +210,14 @@ class Node:
         """The sandbox as it was paused, from memory where it stayed there, else from its snapshot, which
         stays. ``reboot``: with its files only, and its start command runs again. Raises as :meth:`start`
         does, and ``BootUnconfirmed``."""
+        asleep = self._resting.take(identity.sandbox_id)
+        if asleep is not None:
+            spec = StartSpec(identity, resources, asleep.build, allow_internet, may_claim=False)
+            if not reboot and asleep.snapshot_id == snapshot_id and await self._wake(asleep.run, spec):
+                return self._enter(asleep.run, identity.sandbox_id)
+            await self._unwinding.remove(asleep.run)
         build = await asyncio.to_thread(self._snapshots.load, snapshot_id)
         spec = StartSpec(identity, resources, build, allow_internet, may_claim=False)
-        taken = self._resting.take(identity.sandbox_id)
-        if taken is not None:
-            run, held = taken
-            if not reboot and held == snapshot_id and await self._wake(run, spec):
-                return self._enter(run, identity.sandbox_id)
-            await self._unwinding.remove(run)
         if reboot and build.has_memory:
             return await self._start_with_files(spec)
         return await self.start(spec)
@@ -339,12 +339,11 @@ class Node:
         watch = Stopwatch()
         run.timings_ms = watch.timings_ms
         try:
-            run.sandbox_id = spec.identity.sandbox_id
-            run.write_record()
             await self._page_out.recall(run)
-            await self._captures.wake(run)
-            watch.mark("thaw")
-            await self._placement.hand_over(run, spec)
+            await self._slots.release_traffic(run.slot)
+            watch.mark("release")
+            await self._placement.thaw_and_hand_over(run, spec)
+            run.write_record()  # that it is not frozen
         except (AtollError, OSError) as error:
             _log.warning("a paused sandbox in memory was no good, its snapshot is restored: %s", error)
             return False

@@ -71,12 +71,6 @@ class Captures:
             undo.pop_all()
             return build
 
-    async def wake(self, run: Run) -> None:
-        """Undoes the freezing of :meth:`take_and_keep_frozen`."""
-        await self._runtime.thaw(run.slot.name)
-        await self._slots.release_traffic(run.slot)
-        run.frozen = False
-
     async def recover(self, run: Run) -> None:
         """Of a run that a dead server left: may be frozen and held, or neither."""
         await self._slots.release_traffic(run.slot)

@@ -101,7 +101,7 @@ class PoolKeeper:
             self.notice_taken()
             run.timings_ms = {}
             try:
-                await self._become(run, spec)
+                await self._placement.thaw_and_hand_over(run, spec, _CLAIM_PATIENCE)
             except AtollError as error:
                 _log.warning("a warm sandbox was no good, the next is tried: %s", error)
                 continue
@@ -165,19 +165,6 @@ class PoolKeeper:
                 self._refill_wanted.set()
 
         self._watches.watch(run, ended)
-
-    async def _become(self, run: Run, spec: StartSpec) -> None:
-        """Thaws the run beside telling it who it is: that waits in its network until it can hear."""
-        thawing = asyncio.create_task(self._runtime.thaw(run.slot.name))
-        await asyncio.sleep(0)  # the call is on its way then
-        try:
-            await self._placement.hand_over(run, spec, _CLAIM_PATIENCE)
-            await thawing
-        except BaseException:
-            thawing.cancel()
-            await asyncio.gather(thawing, return_exceptions=True)
-            await self._unwinding.remove(run)
-            raise
 
     # -- refilling -----------------------------------------------------------------------------------------
 

@@ -190,6 +190,11 @@ class Launcher:
                 await self._slots.set_internet(slot, False)
         return run
 
+    async def thaw(self, run: Run) -> None:
+        """Undoes the runtime's freezing."""
+        await self._runtime.thaw(run.slot.name)
+        run.frozen = False
+
     async def check(self, run: Run, timeout: float = 5) -> None:
         """Raises :class:`GuestUnresponsive` unless the run's daemon answers soon."""
         (await self._guest.wait_healthy(run.slot.address, timeout)).close()

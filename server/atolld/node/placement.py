@@ -6,6 +6,7 @@ restored once more.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -111,6 +112,20 @@ class Placement:
             raise
         watch.mark("guest")
         run.timings_ms |= watch.timings_ms
+
+    async def thaw_and_hand_over(self, run: Run, spec: StartSpec, patience: float = CALL_TIMEOUT) -> None:
+        """Thaws the run beside telling it who it is: that waits in its network until it can hear. Removes it
+        as :meth:`hand_over` does."""
+        thawing = asyncio.create_task(self._launcher.thaw(run))
+        await asyncio.sleep(0)  # the call is on its way then
+        try:
+            await self.hand_over(run, spec, patience)
+            await thawing
+        except BaseException:
+            thawing.cancel()
+            await asyncio.gather(thawing, return_exceptions=True)
+            await self._unwinding.remove(run)
+            raise
 
     async def _make_room(self, build: Build) -> None:
         """Raises ``CapacityUnavailable`` when the machine has no memory for one more of the build. What waits

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from atolld.model.sandbox import SandboxId
 from atolld.model.template import Build
@@ -20,6 +20,15 @@ _log = logging.getLogger(__name__)
 _BETWEEN_EVICTIONS = 15.0
 
 
+@dataclass(frozen=True, slots=True)
+class Asleep:
+    """A frozen run, and the snapshot that says the same on the disk."""
+
+    run: Run
+    build: Build
+    snapshot_id: str
+
+
 class Resting:
     """``memory_mib`` is what they may take; ``None``: a quarter of the machine's."""
 
@@ -27,14 +36,13 @@ class Resting:
         self._unwinding = unwinding
         self._watches = watches
         self._memory_mib = memory_mib
-        self._residents: dict[SandboxId, tuple[Resident, Run, str]] = {}
-        """Each with the id of the snapshot that says the same on the disk."""
+        self._residents: dict[SandboxId, tuple[Resident, Asleep]] = {}
 
     def enter(self, sandbox_id: SandboxId, run: Run, build: Build, snapshot_id: str) -> None:
         """``run`` is frozen, and ``build`` is what was written of it as ``snapshot_id``."""
         resident = Resident(sandbox_id, memory_of(build), time.monotonic())
         run.memory_mib, run.paged_out = None, False
-        self._residents[sandbox_id] = (resident, run, snapshot_id)
+        self._residents[sandbox_id] = (resident, Asleep(run, build, snapshot_id))
 
         async def ended(_: str) -> None:
             """No loss: its snapshot is on the disk."""
@@ -42,21 +50,20 @@ class Resting:
 
         self._watches.watch(run, ended)
 
-    def take(self, sandbox_id: SandboxId) -> tuple[Run, str] | None:
-        """The frozen run and its snapshot's id; the caller's from now on."""
-        _, run, snapshot_id = self._residents.pop(sandbox_id, (None, None, ""))
-        if run is None:
-            return None
-        self._watches.drop(run)
-        return run, snapshot_id
+    def take(self, sandbox_id: SandboxId) -> Asleep | None:
+        """The caller's from now on."""
+        _, asleep = self._residents.pop(sandbox_id, (None, None))
+        if asleep is not None:
+            self._watches.drop(asleep.run)
+        return asleep
 
     def take_all(self) -> list[Run]:
-        return [taken[0] for sandbox_id in tuple(self._residents) if (taken := self.take(sandbox_id))]
+        return [asleep.run for sandbox_id in tuple(self._residents) if (asleep := self.take(sandbox_id))]
 
     async def evict(self, sandbox_id: SandboxId) -> None:
-        taken = self.take(sandbox_id)
-        if taken is not None:
-            await self._unwinding.remove(taken[0])
+        asleep = self.take(sandbox_id)
+        if asleep is not None:
+            await self._unwinding.remove(asleep.run)
 
     async def evict_all(self) -> None:
         for sandbox_id in tuple(self._residents):
@@ -67,8 +74,8 @@ class Resting:
         total, available = read_memory_mib("MemTotal"), read_memory_mib("MemAvailable")
         budget = total // 4 if self._memory_mib is None else self._memory_mib
         residents = [
-            replace(resident, memory_mib=run.memory_mib or resident.memory_mib)
-            for resident, run, _ in self._residents.values()
+            replace(resident, memory_mib=asleep.run.memory_mib or resident.memory_mib)
+            for resident, asleep in self._residents.values()
         ]
         reserved = reserve_mib(total, read_pressure())
         for sandbox_id in plan_evictions(residents, budget, available, reserved, time.monotonic()):
@@ -83,7 +90,7 @@ class Resting:
                 _log.exception("paused sandboxes could not be let go of; tried again soon")
 
     def find_frozen(self) -> list[Frozen]:
-        return [Frozen(run, resident.since) for resident, run, _ in self._residents.values()]
+        return [Frozen(asleep.run, resident.since) for resident, asleep in self._residents.values()]
 
     def __len__(self) -> int:
         return len(self._residents)
