@@ -40,6 +40,8 @@ _PREFIX = 19
 _BORROWED = ("bin", "host-key", "roots")
 _SETTLING = 3.0
 """Seconds after which what was just started has given back what it does not need."""
+_CALM_AFTER = 40.0
+"""Seconds after a sandbox ran code, in which gVisor and the daemon give memory back."""
 _IDLE = 10.0
 _TENTH = 10
 _SIDE_BY_SIDE = 3
@@ -219,6 +221,7 @@ class _Variant:
         took = [await self._run(one, "1 + 1") for one in alive]
         self._note("alive", len(took))
         self._note("alive_run_ms", sum(took) / max(1, len(took)))
+        await asyncio.sleep(_CALM_AFTER)
         self._note("alive_mib", (before - await self._available()) / max(1, len(alive)))
         used = await self._cpu_seconds(alive)
         await asyncio.sleep(_IDLE)
