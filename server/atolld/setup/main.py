@@ -109,7 +109,7 @@ async def _make(planned: Sequence[Step], home: Path, machine: Machine) -> None:
                 await run_steps(planned, progress)
         except StepFailed as error:
             raise HostError(
-                f"set-up stopped at «{error.step.title}»: {error.__cause__}\n"
+                f"set-up stopped at «{error.step.title}»: {error.cause}\n"
                 f"  The log is {log.path}. Run the same again: what is done is kept."
             ) from error
         finally:

@@ -17,6 +17,7 @@ class StepFailed(AtollError):
     def __init__(self, step: Step, cause: BaseException) -> None:
         super().__init__(f"{step.title}: {cause}")
         self.step = step
+        self.cause = cause
 
 
 async def run_steps(steps: Sequence[Step], progress: Progress) -> None:

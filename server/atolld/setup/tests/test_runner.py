@@ -64,8 +64,9 @@ async def test_the_first_failure_stops_the_others_and_is_told():
     site, recorder = Site(), Recorder()
     forever = asyncio.Event()
     steps = [site.step("slow", work=forever.wait), site.step("bad", work=broken), site.step("after", "bad")]
-    with pytest.raises(StepFailed, match="bad: it broke"):
+    with pytest.raises(StepFailed, match="bad: it broke") as failure:
         await run_steps(steps, recorder)
+    assert str(failure.value.cause) == "it broke", "what set-up tells its caller"
     assert "CancelledError slow" in recorder.lines
     assert "begin after" not in recorder.lines
 
