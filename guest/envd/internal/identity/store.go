@@ -101,8 +101,8 @@ func (s *Store) User(name string) (users.User, error) {
 	return user, nil
 }
 
-// owner is who reads files for the default account's services, nil where that is the daemon itself or nobody. It
-// is looked up once per name: each create waits for it.
+// owner is who reads files for the default account's services, nil where that is the daemon itself or nobody; looked
+// up once per name.
 func (s *Store) owner() *users.User {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -116,7 +116,8 @@ func (s *Store) owner() *users.User {
 	if s.user == "" || int(s.reader.UID) == os.Geteuid() {
 		return nil
 	}
-	return &s.reader
+	reader := s.reader
+	return &reader
 }
 
 // Accounts is where names and numbers are looked up.
