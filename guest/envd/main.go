@@ -64,7 +64,7 @@ func run(port int, encodedKey string, maxProcesses int) error {
 	store := identity.NewStore(users.System)
 	return server.Serve(port, server.Handler(store, server.Options{
 		HostKey: key,
-		Root:    identity.Root{Path: "/", Machine: os.Getpid() == 1},
+		Root:    identity.Root{Path: "/", Machine: os.Getpid() == 1, Later: identity.AfterAnswer},
 		Version: version, EventsFile: events.File, MaxProcesses: maxProcesses,
 	}))
 }

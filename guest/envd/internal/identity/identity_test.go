@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"atoll.dev/envd/internal/users"
 )
@@ -169,14 +168,9 @@ func TestTheEnvironmentIsForTheDefaultAccountOnly(t *testing.T) {
 	path := filepath.Join(root, environmentFile)
 	expect := func(want string) {
 		t.Helper()
-		got := []byte{}
-		for range 1000 {
-			if got, _ = os.ReadFile(path); string(got) == want {
-				return
-			}
-			time.Sleep(10 * time.Millisecond)
+		if got, _ := os.ReadFile(path); string(got) != want {
+			t.Errorf("%s", got)
 		}
-		t.Errorf("%s", got)
 	}
 	post(t, handler, `{"sandboxID":"iabc","defaultUser":"daemon","envVars":{"A":"1"}}`)
 	expect(`{"A":"1","E2B_SANDBOX":"true","E2B_SANDBOX_ID":"iabc"}`)

@@ -12,9 +12,9 @@ import (
 
 const maxInitBody = 8 << 20
 
-// afterAnswer is when the environment's file is written. In a sandbox that was just thawed it takes a millisecond,
-// for which no create should wait; the first who reads it comes later.
-const afterAnswer = time.Millisecond
+// AfterAnswer is a Root's Later: in a sandbox that was just thawed, writing the environment's file takes a
+// millisecond, for which no create should wait. Who reads it first comes later still.
+func AfterAnswer(work func()) { time.AfterFunc(time.Millisecond, work) }
 
 // Init is the body of POST /init. An absent field leaves what was; an empty token opens the daemon.
 type Init struct {
@@ -37,6 +37,10 @@ type Init struct {
 // Handler serves POST /init.
 func (s *Store) Handler(key *HostKey, root Root, version string) http.Handler {
 	files := newScribe(root)
+	later := root.Later
+	if later == nil {
+		later = func(work func()) { work() }
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxInitBody))
 		if err != nil {
@@ -68,7 +72,7 @@ func (s *Store) Handler(key *HostKey, root Root, version string) http.Handler {
 		if init.SandboxID != "" {
 			s.begin()
 		}
-		time.AfterFunc(afterAnswer, func() {
+		later(func() {
 			if err := files.writeEnvironment(s.Envs(), s.owner()); err != nil {
 				log.Printf("init: %v", err)
 			}

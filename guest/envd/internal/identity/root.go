@@ -23,6 +23,8 @@ type Root struct {
 	Path string
 	// Machine says that host name, clock and entropy are ours to set: the daemon is process 1.
 	Machine bool
+	// Later does what the host need not wait for; nil does it at once.
+	Later func(func())
 }
 
 // scribe writes the files of one root. Each create of a sandbox waits for it, and a system call inside costs
