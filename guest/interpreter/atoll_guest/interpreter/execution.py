@@ -117,6 +117,9 @@ async def emit_events(running: Running, emit: Emit, limit: int, language: str) -
                 held = event
                 continue
             await emit(event)
+    if held is not None:  # the reply has another socket than the output, and was read first
+        held["is_main_result"] = not has_error
+        await emit(held)
 
 
 async def _next(running: Running, *, is_holding: bool) -> Reply | Output | Quiet | None:
