@@ -19,7 +19,6 @@ type Store struct {
 	envs     map[string]string
 	user     string
 	workdir  string
-	reader   users.User // as owner found it
 	started  time.Time
 }
 
@@ -101,23 +100,13 @@ func (s *Store) User(name string) (users.User, error) {
 	return user, nil
 }
 
-// owner is who reads files for the default account's services, nil where that is the daemon itself or nobody; looked
-// up once per name.
+// owner is who reads files for the default account's services, nil where that is the daemon itself or nobody.
 func (s *Store) owner() *users.User {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.user != s.reader.Name {
-		user, err := s.accounts.Lookup(s.user)
-		if err != nil {
-			return nil
-		}
-		s.reader = user
-	}
-	if s.user == "" || int(s.reader.UID) == os.Geteuid() {
+	user, err := s.User("")
+	if err != nil || int(user.UID) == os.Geteuid() {
 		return nil
 	}
-	reader := s.reader
-	return &reader
+	return &user
 }
 
 // Accounts is where names and numbers are looked up.

@@ -98,14 +98,15 @@ class Server:
         """For the host, in a restored sandbox that nobody has yet; `code`: a cell of the template. The answer
         is what a client's executions would be told, so that this way is trodden too.
         """
-        body = _parse_object(request.body or b"{}")
+        cell = _optional_text(_parse_object(request.body or b"{}"), "code")
         try:
-            await self._contexts.run_cell(parse_call({"code": "", **body}, request.headers).code)
-            reply.begin(200, _EVENTS)
-            with _Keepalive(reply, None) as keepalive:
-                await self._contexts.warm_up(keepalive.emit)
+            if cell:
+                await self._contexts.run_cell(cell)
         except (ContextFailed, CellFailed) as error:
             raise Refusal(500, f"Failed to warm up: {error}") from error
+        reply.begin(200, _EVENTS)
+        with _Keepalive(reply, None) as keepalive:
+            await self._contexts.warm_up(keepalive.emit)
         await reply.end()
 
     # --- execute
