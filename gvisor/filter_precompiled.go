@@ -1,5 +1,5 @@
 // Made by Atoll's tools/gvisor_filters.py; do not edit.
-// For gVisor v0.0.0-20260905035102-160fafc42237, patches 3d5512e9a408f9bf, go1.26.
+// For gVisor v0.0.0-20260905035102-160fafc42237, patches ee5325b014697922, go1.26.
 
 package filter
 

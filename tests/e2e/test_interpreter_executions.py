@@ -26,6 +26,15 @@ def text(sandbox: Sandbox, code: str, **options: object) -> str | None:
     return execution.text
 
 
+def test_what_the_template_holds_is_counted_no_more(interpreter: Sandbox) -> None:
+    """So that a clone writes no page for using it; what a cell makes is freed as ever."""
+    held = "(pandas, pandas.DataFrame, pandas.DataFrame.groupby, None)"
+    code = f"import sys, weakref, pandas\nlen({{sys.getrefcount(one) for one in {held}}})"
+    assert text(interpreter, code) == "1"
+    code = "class Thing: pass\nmade = Thing(); gone = weakref.ref(made); del made\ngone() is None"
+    assert text(interpreter, code) == "True"
+
+
 # --- streaming
 
 

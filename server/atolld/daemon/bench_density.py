@@ -373,7 +373,8 @@ async def _measure(config: Config, template: str, sizes: Sizes) -> Density:
     build, density = await find_build(config, template), Density(template)
     unlimited = read_memory_mib("MemTotal")
     with _swap(density), _own_home(config) as own:
-        own = replace(own, pool_memory_mib=unlimited, page_out=False)  # it pages out by itself
+        # Its steps page out by themselves.
+        own = replace(own, pool_memory_mib=unlimited, page_out=bool(sizes.alive))
         if not sizes.alive:
             stock = replace(own, shared_pages=False)
             await _Variant(stock, build, sizes, density.stock, density.notes).measure()

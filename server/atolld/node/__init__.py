@@ -2,12 +2,12 @@
 
 The door is :class:`Node` in `agent`; the rest is its own affair. `keeper` keeps the pool, `adoption` settles
 what a dead server left, `placement` gets a run for a sandbox, `resting` holds paused ones in memory, `blanks`
-those that wait for a snapshot, `pageout` lets frozen ones leave memory, `captures` takes snapshots; all over
-`launcher` (makes runs), `unwinding` (loses none), `watches` (sees them end). Pure plans: `pool`, `residents`,
-`memory`. Parts: `slots` (kernel resources), `rootfs`, `snapshots` (files), `guest` (calls to envd), `verify`
-(damaged builds), `surroundings` and `egress` (what this host passes on), `runtime` (drivers) and `linux`
-(netns, cgroups, paging, rules). Imports model, config and atoll_wire. Tests above this room use
-`doubles.FakeMachine`.
+those that wait for a snapshot, `pageout` lets frozen ones leave memory, and those that `idle` finds,
+`captures` takes snapshots; all over `launcher` (makes runs), `unwinding` (loses none), `watches` (sees them
+end). Pure plans: `pool`, `residents`, `memory`. Parts: `slots` (kernel resources), `rootfs`, `snapshots`
+(files), `guest` (calls to envd), `verify` (damaged builds), `surroundings` and `egress` (what this host
+passes on), `runtime` (drivers), `linux` (netns, cgroups, paging, rules). Imports model, config, atoll_wire.
+Tests above this room use `doubles.FakeMachine`.
 """
 
 from atolld.node.agent import Node

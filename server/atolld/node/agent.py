@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from atolld.node.bases import Bases
 from atolld.node.blanks import Blanks
 from atolld.node.captures import Captures, Target
 from atolld.node.guest import GuestClient
+from atolld.node.idle import Idleness
 from atolld.node.keeper import PoolKeeper
 from atolld.node.launcher import Launcher
 from atolld.node.pageout import Frozen, PageOut
@@ -76,6 +78,7 @@ class Node:
         self._resting = Resting(self._unwinding, self._watches, config.resident_memory_mib)
         self._blanks = Blanks(self._launcher)
         self._page_out = PageOut(slots, wanted=config.page_out)
+        self._idleness = Idleness(slots)
         self._placement = Placement(
             launcher=self._launcher,
             guest=guest,
@@ -83,6 +86,7 @@ class Node:
             blanks=self._blanks,
             bases=self._bases,
             resting=self._resting,
+            page_out=self._page_out,
             unwinding=self._unwinding,
             blank_taken=lambda: self._keeper.notice_taken(),
         )
@@ -118,7 +122,7 @@ class Node:
             for work in (
                 self._keeper.refill_forever(),
                 self._resting.evict_forever(),
-                self._page_out.run_forever(self._find_frozen),
+                self._page_out.run_forever(self._find_frozen, self._find_idle),
             )
         ]
 
@@ -352,6 +356,9 @@ class Node:
 
     def _find_frozen(self) -> list[Frozen]:
         return [*self._keeper.find_frozen(), *self._resting.find_frozen()]
+
+    async def _find_idle(self) -> list[Frozen]:
+        return await self._idleness.find(tuple(self._live.values()), time.monotonic())
 
     def _adopt(self, run: Run, sandbox_id: SandboxId) -> bool:
         """There are two of one id when a rollback was broken off: either is right."""

@@ -99,6 +99,9 @@ class LoopbackSlots:
     async def measure(self, slot: Slot) -> int:
         return self.paged_out.get(slot.name, 100)
 
+    async def measure_cpu(self, slot: Slot) -> float:
+        return 0.0
+
     def can_page_out(self) -> bool:
         return self.has_swap
 

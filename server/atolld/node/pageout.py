@@ -1,4 +1,5 @@
-"""Frozen runs leave memory, where the machine has swap: some seconds after they were frozen, one at a time.
+"""Frozen runs leave memory, where the machine has swap: some seconds after they were frozen, one at a time;
+idle ones too, when memory is short (:mod:`atolld.node.idle`).
 
 Who is about to come back stays in memory: the first in line of each kind that waits. Whoever thaws a run
 recalls it first, so that none is paged out while it runs.
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass
 
 from atolld.model.errors import AtollError
@@ -22,13 +23,17 @@ FIRST_IN_LINE = 1
 SETTLED = 5.0
 """Seconds after which nobody is expected to come back at once."""
 _BETWEEN = 2.0
+_AT_ONCE = 64
+"""Idle ones, until it is looked again who still is."""
+_PATIENCE = 5.0
+"""Seconds in which one leaves, or none will soon."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
     run: Run
     since: float
-    """Ticks of its freezing."""
+    """Ticks of its freezing, or of its last activity."""
     line: Hashable = None
     """Those of one line stand in for each other, the latest first; ``None``: it stands in none."""
 
@@ -54,16 +59,34 @@ class PageOut:
         self._wanted = wanted
         self._leaving: tuple[Run, asyncio.Task[int]] | None = None
         self._recalled: set[Run] = set()
+        self._left = asyncio.Event()
 
-    async def run_forever(self, find: Callable[[], Iterable[Frozen]]) -> None:
-        """``find`` says who is frozen; asked again after each, for claims come in between."""
+    async def run_forever(
+        self, find: Callable[[], Iterable[Frozen]], find_idle: Callable[[], Awaitable[Iterable[Frozen]]]
+    ) -> None:
+        """``find`` says who is frozen; asked again after each, for claims come in between. ``find_idle``: who
+        else could leave."""
         while self._wanted:
             await asyncio.sleep(_BETWEEN)
             try:
-                while self._slots.can_page_out() and (plan := plan_page_out(find(), time.monotonic())):
+                if not self._slots.can_page_out():
+                    continue
+                for run in plan_page_out(await find_idle(), time.monotonic())[:_AT_ONCE]:
+                    await self._page_out(run)
+                while plan := plan_page_out(find(), time.monotonic()):
                     await self._page_out(plan[0])
             except Exception:
                 _log.exception("frozen sandboxes could not leave memory; tried again soon")
+
+    async def wait_for_room(self) -> bool:
+        """Returns when one more has left memory; false when none does."""
+        if not (self._wanted and self._slots.can_page_out()):
+            return False
+        try:
+            await asyncio.wait_for(self._left.wait(), _PATIENCE)
+        except TimeoutError:
+            return False
+        return True
 
     async def measure(self, run: Run) -> None:
         """Of a run that was just frozen."""
@@ -93,3 +116,5 @@ class PageOut:
             _log.warning("a frozen sandbox stays in memory: %s", error)
         finally:
             self._leaving = None
+            self._left.set()
+            self._left = asyncio.Event()

@@ -19,6 +19,7 @@ from atolld.node.blanks import Blanks
 from atolld.node.guest import CALL_TIMEOUT, GuestClient, init_body
 from atolld.node.launcher import Launcher
 from atolld.node.memory import check_fits, memory_of, read_memory_mib, read_pressure, reserve_mib
+from atolld.node.pageout import PageOut
 from atolld.node.resting import Resting
 from atolld.node.runs import Run, Stopwatch
 from atolld.node.slots import Slots
@@ -27,6 +28,8 @@ from atolld.node.unwinding import Unwinding
 from atolld.node.verify import BuildVerifier
 
 _log = logging.getLogger(__name__)
+_MOST_LEAVING = 200
+"""Idle sandboxes that leave memory while one create waits for room."""
 
 
 class Placement:
@@ -39,6 +42,7 @@ class Placement:
         blanks: Blanks,
         bases: Bases,
         resting: Resting,
+        page_out: PageOut,
         unwinding: Unwinding,
         blank_taken: Callable[[], None],
     ) -> None:
@@ -49,6 +53,7 @@ class Placement:
         self._blanks = blanks
         self._bases = bases
         self._resting = resting
+        self._page_out = page_out
         self._unwinding = unwinding
         self._blank_taken = blank_taken
         self._verifier: BuildVerifier | None = None
@@ -129,10 +134,22 @@ class Placement:
 
     async def _make_room(self, build: Build) -> None:
         """Raises ``CapacityUnavailable`` when the machine has no memory for one more of the build. What waits
-        in memory for somebody to come goes before somebody who is here is refused."""
-        total, available = read_memory_mib("MemTotal"), read_memory_mib("MemAvailable")
-        needed, reserved = memory_of(build), reserve_mib(total, read_pressure())
-        if len(self._resting) and available - needed < reserved:
+        in memory for somebody to come goes before somebody who is here is refused; who is idle leaves it."""
+        needed = memory_of(build)
+        if len(self._resting) and _lacks(needed):
             await self._resting.evict_all()
-            available = read_memory_mib("MemAvailable")
-        check_fits(needed, available, reserved)
+        for _ in range(_MOST_LEAVING):
+            if not (_lacks(needed) and await self._page_out.wait_for_room()):
+                break
+        check_fits(needed, *_read_memory())
+
+
+def _lacks(needed_mib: int) -> bool:
+    available, reserved = _read_memory()
+    return available - needed_mib < reserved
+
+
+def _read_memory() -> tuple[int, int]:
+    """MiB that are available, and that have to stay so."""
+    total, available = read_memory_mib("MemTotal"), read_memory_mib("MemAvailable")
+    return available, reserve_mib(total, read_pressure())

@@ -38,7 +38,7 @@ class Run:
     memory_mib: int | None = None
     """What a frozen one takes, as last measured."""
     paged_out: bool = False
-    """Not in memory, for as long as it is frozen."""
+    """Not in memory, for as long as it is frozen or idle."""
     spec: ContainerSpec | None = None
 
     @property

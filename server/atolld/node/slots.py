@@ -105,12 +105,16 @@ class Slots(Protocol):
         """MiB of the machine's memory that the slot takes beside cached files, at least 1."""
         ...
 
+    async def measure_cpu(self, slot: Slot) -> float:
+        """Seconds that the container has used. Raises ``HostError`` when it is gone."""
+        ...
+
     def can_page_out(self) -> bool:
-        """Whether frozen containers can leave memory."""
+        """Whether containers that rest can leave memory."""
         ...
 
     async def page_out(self, slot: Slot, go_on: Callable[[], bool]) -> int:
-        """Moves the memory of a frozen container to swap, as far as ``go_on`` says so; what
+        """Moves the memory of a container that rests to swap, as far as ``go_on`` says so; what
         :meth:`measure` is then. It comes back by itself, page by page, when it is thawed."""
         ...
 
@@ -232,7 +236,6 @@ class KernelSlots:
         return _mib(await asyncio.to_thread(paging.usage, slot.cgroup_path))
 
     async def measure_cpu(self, slot: Slot) -> float:
-        """Seconds that the container has used."""
         return await asyncio.to_thread(cgroup.read_cpu_seconds, slot.cgroup_path)
 
     def can_page_out(self) -> bool:

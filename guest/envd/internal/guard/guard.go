@@ -62,10 +62,16 @@ func (g *Guard) Run() {
 	}
 }
 
+// active is our gVisor's clock that advances while anything runs (gvisor/patches/0011): memory fills and processes
+// are born at no other time, and an idle sandbox is not woken.
+const active = 0x61746f6c
+
 // pause sleeps in one system call, where a timer takes several and another thread.
 func pause(gap time.Duration) {
 	rest := unix.NsecToTimespec(int64(gap))
-	_ = unix.Nanosleep(&rest, nil)
+	if unix.ClockNanosleep(active, 0, &rest, nil) == unix.EINVAL { // another kernel
+		_ = unix.Nanosleep(&rest, nil)
+	}
 }
 
 // look acts if it must, and says when to look again.

@@ -16,6 +16,7 @@ Rooms
     languages       names of languages, environment snippets (pure); `kernelspecs` finds installed kernels
     limits          how large a result, how fast the output may be
     identity        which sandbox this is (a clone?), the sandbox's global environment from envd
+    settle          makes a Python process ready for a snapshot
     memory          how much there is; `happenings`: what envd ended when it ran out
     charts          matplotlib Figure → chart data (pure-ish; runs inside the Python kernel)
     figures         Plotly's and Vega-Lite's figures → chart data (pure)

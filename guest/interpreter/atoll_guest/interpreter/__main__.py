@@ -2,9 +2,10 @@
 
 Environment: ATOLL_PRELOAD (modules the default Python kernel imports before it is ready, default
 DEFAULT_PRELOAD, "" for none), ATOLL_REHEARSE (languages whose kernel is started and ended before that, for
-a template; default none), ATOLL_INTERPRETER_PORT (default 49999), ATOLL_INTERPRETER_CWD (default
-/home/user, or the current folder where that does not exist); outside of a sandbox also
-ATOLL_SANDBOX_ID_FILE and ATOLL_ENVD_ADDRESS (host:port). `limits` has two more.
+a template; default none), ATOLL_WARMUP (a cell that the default Python kernel runs before that, default
+none), ATOLL_INTERPRETER_PORT (default 49999), ATOLL_INTERPRETER_CWD (default /home/user, or the current
+folder where that does not exist); outside of a sandbox also ATOLL_SANDBOX_ID_FILE and ATOLL_ENVD_ADDRESS
+(host:port). `limits` has two more.
 """
 
 import sys
@@ -13,7 +14,6 @@ sys.modules["ssl"] = None  # type: ignore[assignment]  # asyncio would load Open
 
 # ruff: noqa: E402
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -26,6 +26,7 @@ from .identity import ENVD_ADDRESS, ID_FILE, Sandbox
 from .limits import read_limits
 from .processes import Children
 from .server import EXTRA_HEADERS, Server
+from .settle import settle
 
 DEFAULT_PRELOAD = "numpy,pandas,matplotlib.pyplot"
 
@@ -47,12 +48,12 @@ async def run() -> None:
             default_cwd=_cwd(),
             preload=_names("ATOLL_PRELOAD", DEFAULT_PRELOAD),
             rehearsed=_names("ATOLL_REHEARSE", ""),
+            warmup=os.environ.get("ATOLL_WARMUP", ""),
             limits=limits,
         )
         stack.push_async_callback(contexts.close)
         await contexts.open()
-        gc.collect()
-        gc.freeze()
+        settle()
         port = int(os.environ.get("ATOLL_INTERPRETER_PORT", "49999"))
         listener = await http.serve(
             Server(contexts, limits).handle, "0.0.0.0", port, http.Settings(extra_headers=EXTRA_HEADERS)

@@ -45,27 +45,32 @@ class Contexts:
         default_cwd: str,
         preload: tuple[str, ...] = (),
         rehearsed: tuple[str, ...] = (),
+        warmup: str = "",
         limits: Limits | None = None,
     ) -> None:
-        """`rehearsed`: languages whose kernel runs once before the first client comes."""
+        """`rehearsed`: languages whose kernel runs once before the first client comes; `warmup`: a cell that
+        the default Python context runs until all it needs is loaded."""
         self._limits = limits or Limits()
         self._children = children
         self._sandbox = sandbox
         self._default_cwd = default_cwd
         self._preload = preload
         self._rehearsed = rehearsed
+        self._warmup = warmup
         self._contexts: dict[str, Context] = {}
         self._defaults: dict[str, asyncio.Task[Context]] = {}
 
     async def open(self) -> None:
         """The default JavaScript context is listed from the beginning, but gets its kernel on first use: most
-        sandboxes never need its memory. Raises ContextFailed.
+        sandboxes never need its memory. Raises ContextFailed, CellFailed.
         """
         for language in self._rehearsed:
             await self._rehearse_start(language)
         context = await self.default("python", preload=self._preload)
+        for _ in range(_ROUNDS if self._warmup else 0):
+            await context.run_cell(self._warmup)
         await self.warm_up()
-        await run_silently(await context.start(), "None", {"atoll": {"freeze": True}})
+        await run_silently(await context.start(), "None", {"atoll": {"settle": True}})
         with contextlib.suppress(ContextFailed):  # where Node.js is installed
             self._defaults["javascript"] = asyncio.create_task(self.create("javascript", None, start=False))
             await self._defaults["javascript"]

@@ -1,8 +1,8 @@
-"""Frozen sandboxes leave memory: their pages go to the machine's swap, where it has one.
+"""Sandboxes that rest leave memory: their pages go to the machine's swap, where it has one.
 
 The kernel reclaims the whole cgroup on request. That reaches pages that gVisor's kernel and the guest's
-processes have mapped together, which ``process_madvise(MADV_PAGEOUT)`` passes over. A running sandbox is
-never swapped: its memory limit would then stop nothing.
+processes have mapped together, which ``process_madvise(MADV_PAGEOUT)`` passes over. The kernel itself
+swaps none of them: the memory limit of a busy one would then stop nothing.
 """
 
 from __future__ import annotations

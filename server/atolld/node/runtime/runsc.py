@@ -43,10 +43,11 @@ _STATE_SIZE = 16 << 20
 _LOG = "runsc.log"
 _PATCH_LEVEL = re.compile(r"\+atoll\.([0-9a-f]+)")
 """In what a runsc of ours says of its version."""
-_COPY_UNIT = 32 << 10
-"""Bytes of shared pages that a write copies at least; four times as many next to copied ones. Between memory
-and speed: with 16, 32 and 64 KiB the first pandas group-by of a cold sandbox takes 225, 165 and 150 ms, and
-with 16 and 64 KiB a first `1+1` 20 and 40 MiB."""
+_COPY_UNIT = 8 << 10
+"""Bytes of shared pages that a write copies at least. Between memory and speed: with 8, 16 and 32 KiB a first
+`1+1` of a cold sandbox takes 8.5, 11.6 and 18.8 MiB, its first pandas group-by some 148, 136 and 134 ms."""
+_COPY_MOST = 128 << 10
+"""The same next to copied ones."""
 _MOST_UNITS = 16384
 """Of one container's memory: each may be a mapping of its own, and a process on the host has 65530."""
 _HIGH = 511
@@ -128,7 +129,7 @@ class RunscRuntime:
                     "ShareID": sharing.pages_id,
                     "BaseIDs": list(bases),
                     "CowUnit": unit,
-                    "CowMax": unit * 4,
+                    "CowMax": max(unit, _COPY_MOST),
                 }
             try:
                 await self._call(spec.name, "Restore", options, files)

@@ -62,7 +62,12 @@ async def test_a_recall_waits_until_nothing_of_it_is_paged_out(monkeypatch: pyte
             return 7
 
     page_out = PageOut(Slow(Path("/nowhere")), wanted=True)
-    forever = asyncio.create_task(page_out.run_forever(lambda: [] if stop.is_set() else [Frozen(run, 0)]))
+
+    async def nobody() -> list[Frozen]:
+        return []
+
+    frozen = page_out.run_forever(lambda: [] if stop.is_set() else [Frozen(run, 0)], nobody)
+    forever = asyncio.create_task(frozen)
     await began.wait()
     await page_out.recall(run)
     assert stop.is_set()

@@ -4,13 +4,10 @@ env      {name: value}  set for this execution, taken back after it, also after 
 globals  {name: value}  set for good
 reseed   bool           this process may be a clone: draw fresh random state
 rewind   bool           forget what uncounted executions left in `_`, `Out` and `sys.last_…`
-freeze   bool           after this execution, collect garbage, give free memory back, and keep what is left
-                        out of later collections
+settle   bool           after this execution, make ready for a snapshot (see `settle`)
 """
 
 import asyncio
-import ctypes
-import gc
 import os
 import signal
 import sys
@@ -19,6 +16,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from ipykernel.ipkernel import IPythonKernel
+
+from atoll_guest.interpreter.settle import settle
 
 from . import entropy
 from .streams import drain
@@ -63,8 +62,8 @@ class SandboxKernel(IPythonKernel):
             drain(self.iopub_thread)
             if order.get("rewind"):
                 self._rewind()
-            if order.get("freeze"):
-                _freeze()
+            if order.get("settle"):
+                settle()
 
     def _show_pages(self, reply: Any) -> None:
         """Help pages (`name?`) are in the reply only, which nobody waits for."""
@@ -91,12 +90,6 @@ class SandboxKernel(IPythonKernel):
         if not self._wakes_on_signals:
             asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, _ignore)
             self._wakes_on_signals = True
-
-
-def _freeze() -> None:
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    gc.freeze()
 
 
 def _ignore() -> None:
