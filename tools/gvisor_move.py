@@ -4,7 +4,7 @@
     .venv/bin/python tools/gvisor_move.py v0.0.0-20261001000000-0123456789ab
     .venv/bin/python tools/gvisor_move.py go            the newest commit of gVisor's branch for Go
 
-Leaves the tree with one commit a patch, and a .rej file for each rejected hunk, in a directory that it names;
+Leaves the tree with one commit a patch, and what was rejected in FILE.rej.NUMBER, in a directory it names;
 when all is mended there, `git format-patch`-like diffs of the commits are the new series. Needs git.
 """
 
@@ -58,6 +58,7 @@ def _try(tree: Path, patch: Path) -> bool:
     print(f"{patch.name}: {'fits' if done.returncode == 0 else 'does not fit'}")
     for path in rejected:
         print(f"  {path.relative_to(tree)}\n{path.read_text()}")
+        path.rename(f"{path}.{patch.name[:4]}")
     if done.returncode != 0 and not rejected:
         print(done.stderr)
     _commit(tree, patch.stem)
@@ -76,4 +77,7 @@ def _git(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    sys.exit(asyncio.run(move(sys.argv[1])))
+    try:
+        sys.exit(asyncio.run(move(sys.argv[1])))
+    except HostError as error:
+        sys.exit(str(error))
