@@ -76,7 +76,8 @@ class Config:
     least_shared: int = 8 << 20
     """Bytes of a snapshot's pages from which on they are shared."""
     page_out: bool = True
-    """Frozen sandboxes leave memory where the machine has swap; ``ATOLL_PAGE_OUT`` = ``on`` or ``off``."""
+    """Frozen sandboxes leave memory where the machine has swap, and idle ones when there is little left;
+    ``ATOLL_PAGE_OUT`` = ``on`` or ``off``."""
     paused_days: int = 30
     """How long a paused sandbox is kept; ``ATOLL_PAUSED_DAYS``."""
     ended_days: int = 7
