@@ -118,6 +118,18 @@ func (g *Guard) endLargest(available uint64) {
 		_ = syscall.Kill(victim.pid, syscall.SIGKILL)
 		awaitGone(victim.pid)
 	}
+	g.awaitRoom()
+}
+
+// awaitRoom gives the kernel a moment more: gVisor takes memory apart after its process has gone.
+func (g *Guard) awaitRoom() {
+	var system unix.Sysinfo_t
+	for range 20 {
+		if unix.Sysinfo(&system) != nil || g.available(&system) >= g.limits.reserve {
+			return
+		}
+		time.Sleep(shortestGap)
+	}
 }
 
 // checkCount acts when there are too many processes, or threads.
