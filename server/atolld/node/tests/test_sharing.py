@@ -97,5 +97,5 @@ def test_a_setting_that_says_nothing_is_refused():
 
 
 def test_copies_of_shared_pages_never_need_more_mappings_than_a_process_has():
-    assert copy_unit(80 << 20) == 32 << 10
+    assert copy_unit(80 << 20) == 8 << 10
     assert (64 << 30) // copy_unit(64 << 30) < 32768
