@@ -44,8 +44,8 @@ async def run_tool(
     """
     command = [os.fspath(argument) for argument in arguments]
     report("$ " + " ".join(command))
-    try:
-        process = await asyncio.create_subprocess_exec(
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
             *_DIE_WITH_US,
             *command,
             stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
@@ -55,6 +55,12 @@ async def run_tool(
             cwd=cwd,
             start_new_session=True,
         )
+    )
+    try:
+        process = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await _kill(await starting)  # it runs, though nobody has been told: with all that it started
+        raise
     except FileNotFoundError as error:
         raise HostError(f"{error.filename or 'setpriv'} is missing: install util-linux") from error
     try:

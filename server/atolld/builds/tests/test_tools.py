@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -75,6 +76,19 @@ async def test_cancelling_ends_the_tool_and_its_children(tmp_path: Path):
     with pytest.raises(asyncio.CancelledError):
         await task
     await asyncio.to_thread(wait_for_end, pid)
+
+
+@pytest.mark.parametrize("turns", range(1, 6))
+async def test_cancelling_while_it_starts_leaves_nothing(turns: int):
+    mark = f"1000.0{os.getpid()}{turns}"
+    task = asyncio.create_task(run_tool(["sh", "-c", f"sleep {mark} & wait"], report=ignore))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    look = await asyncio.create_subprocess_exec("pgrep", "-f", f"sleep {mark}")
+    assert await look.wait() == 1
 
 
 def test_a_tool_dies_with_us_however_we_die(tmp_path: Path):
