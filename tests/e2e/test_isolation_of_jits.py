@@ -13,10 +13,9 @@ from collections.abc import Iterator, Sequence
 import pytest
 from e2b_code_interpreter import Sandbox
 
-from server_process import ServerProcess
-
 SECONDS = float(os.environ.get("ATOLL_STRESS_SECONDS") or 12)
 _STAGES = 4
+_LIFE = int(SECONDS * 2 + 600)
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(SECONDS * 2 + 300)]
 
@@ -92,7 +91,7 @@ def _rounds(sandbox: Sandbox) -> list[int]:
     counted = sandbox.commands.run(
         "; ".join(f"echo $(cat /tmp/{name}.rounds || echo 0)" for name in _PROGRAMS)
     )
-    return [int(line or 0) for line in counted.stdout.split()]
+    return [int(line) for line in counted.stdout.split()]
 
 
 def _look(sandbox: Sandbox) -> str:
@@ -111,25 +110,22 @@ def _watch(sandboxes: Sequence[Sandbox], seconds: float) -> None:
 
 
 @pytest.fixture
-def source(atoll: ServerProcess) -> Iterator[Sandbox]:
-    with atoll.serves_sdks():
-        sandbox = Sandbox.create(timeout=int(SECONDS * 2 + 600))
-        sandbox.files.write("/tmp/jit.js", _NODE)
-        sandbox.files.write("/tmp/Jit.java", _JAVA)
-        for start in ("node --max-old-space-size=128 /tmp/jit.js", "java -Xmx128m /tmp/Jit.java"):
-            sandbox.commands.run(f"exec {start} > /tmp/{start[:4]}.log 2>&1", background=True, timeout=0)
-        deadline = time.monotonic() + 60
-        while len(counts := _rounds(sandbox)) < len(_PROGRAMS) or not all(counts):
-            assert time.monotonic() < deadline, sandbox.commands.run("cat /tmp/*.log").stdout
-            time.sleep(0.5)
-        yield sandbox
-        sandbox.kill()
+def source() -> Iterator[Sandbox]:
+    sandbox = Sandbox.create(timeout=_LIFE)
+    sandbox.files.write("/tmp/jit.js", _NODE)
+    sandbox.files.write("/tmp/Jit.java", _JAVA)
+    for start in ("node --max-old-space-size=128 /tmp/jit.js", "java -Xmx128m /tmp/Jit.java"):
+        sandbox.commands.run(f"exec {start} > /tmp/{start[:4]}.log 2>&1", background=True, timeout=0)
+    deadline = time.monotonic() + 60
+    while not all(_rounds(sandbox)):
+        assert time.monotonic() < deadline, _look(sandbox)
+        time.sleep(0.5)
+    yield sandbox
+    sandbox.kill()
 
 
 def _forks(sandbox: Sandbox, count: int) -> list[Sandbox]:
-    forks = [
-        it for it in sandbox.fork(count=count, timeout=int(SECONDS * 2 + 600)) if isinstance(it, Sandbox)
-    ]
+    forks = [it for it in sandbox.fork(count=count, timeout=_LIFE) if isinstance(it, Sandbox)]
     assert len(forks) == count
     return forks
 
@@ -142,7 +138,7 @@ def test_compiled_code_is_each_clones_own(source: Sandbox) -> None:
         made += _forks(made[0], 1)
         _watch(made, SECONDS / _STAGES)
         assert made[1].pause()
-        resumed = Sandbox.connect(made[1].sandbox_id, timeout=int(SECONDS * 2 + 600))
+        resumed = Sandbox.connect(made[1].sandbox_id, timeout=_LIFE)
         assert isinstance(resumed, Sandbox)
         made[1] = resumed
         made += _forks(made[-1], 1)

@@ -17,7 +17,7 @@ from atolld.model.sandbox import Resources
 from atolld.model.template import Build
 from atolld.node.blanks import Blanks
 from atolld.node.launcher import Launcher
-from atolld.node.memory import memory_of, read_memory_mib, read_pressure, reserve_mib
+from atolld.node.memory import memory_of, read_room
 from atolld.node.pageout import Frozen, PageOut
 from atolld.node.placement import Placement
 from atolld.node.pool import Demand, Kind, Stock, plan_pool, plan_stock
@@ -212,10 +212,10 @@ class PoolKeeper:
             if least > 0
         }
         stocks = {**warm, **self._blanks.stocks(now)}
-        total, available = read_memory_mib("MemTotal"), read_memory_mib("MemAvailable")
-        budget = total // 16 if self._memory_mib is None else self._memory_mib
+        room = read_room()
+        budget = room.total // 16 if self._memory_mib is None else self._memory_mib
         taken = sum(stock.memory_mib * stock.waiting for stock in stocks.values())
-        return plan_stock(stocks, min(budget, taken + available - 2 * reserve_mib(total, read_pressure())))
+        return plan_stock(stocks, min(budget, taken + room.available - 2 * room.reserved))
 
     def _memory_of_each(self, kind: Kind, build: Build) -> int:
         """As those that wait take it, paged out or not: frozen, they do not grow."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from atolld.model.errors import CapacityUnavailable
@@ -43,16 +44,34 @@ def reserve_mib(total_mib: int, pressure: float = 0.0) -> int:
     return max(_SMALLEST_RESERVE_MIB, total_mib // part)
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """MiB of this machine: all of it, what is available, and what has to stay so."""
+
+    total: int
+    available: int
+    reserved: int
+
+    def fits(self, needed_mib: int) -> bool:
+        return self.available - needed_mib >= self.reserved
+
+
+def read_room() -> Room:
+    total, available = read_memory_mib("MemTotal"), read_memory_mib("MemAvailable")
+    return Room(total, available, reserve_mib(total, read_pressure()))
+
+
 def memory_of(build: Build) -> int:
     """MiB that a sandbox takes at first: the pages of its snapshot, and gVisor."""
     return (sum(stored.size for stored in build.manifest.snapshot.values()) >> 20) + OVERHEAD_MIB
 
 
-def check_fits(needed_mib: int, available_mib: int, reserved_mib: int) -> None:
+def check_fits(needed_mib: int, room: Room) -> None:
     """Raises :class:`CapacityUnavailable` when a sandbox that takes ``needed_mib`` at its start would leave
     the machine less than its reserve."""
-    if available_mib - needed_mib < reserved_mib:
+    if not room.fits(needed_mib):
         raise CapacityUnavailable(
-            f"Failed to place sandbox: it needs {needed_mib} MiB of memory at its start and {reserved_mib} "
-            f"have to stay free, but this machine has {available_mib} left; kill or pause some, and try again"
+            f"Failed to place sandbox: it needs {needed_mib} MiB of memory at its start and {room.reserved} "
+            f"have to stay free, but this machine has {room.available} left; kill or pause some, and try "
+            "again"
         )

@@ -76,7 +76,7 @@ class PageOut:
                 while plan := plan_page_out(find(), time.monotonic()):
                     await self._page_out(plan[0])
             except Exception:
-                _log.exception("frozen sandboxes could not leave memory; tried again soon")
+                _log.exception("sandboxes that rest could not leave memory; tried again soon")
 
     async def wait_for_room(self) -> bool:
         """Returns when one more has left memory; false when none does."""
@@ -113,7 +113,7 @@ class PageOut:
         try:
             run.memory_mib = await asyncio.shield(task)
         except AtollError as error:
-            _log.warning("a frozen sandbox stays in memory: %s", error)
+            _log.warning("a sandbox that rests stays in memory: %s", error)
         finally:
             self._leaving = None
             self._left.set()

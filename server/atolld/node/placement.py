@@ -18,7 +18,7 @@ from atolld.node.bases import Bases
 from atolld.node.blanks import Blanks
 from atolld.node.guest import CALL_TIMEOUT, GuestClient, init_body
 from atolld.node.launcher import Launcher
-from atolld.node.memory import check_fits, memory_of, read_memory_mib, read_pressure, reserve_mib
+from atolld.node.memory import check_fits, memory_of, read_room
 from atolld.node.pageout import PageOut
 from atolld.node.resting import Resting
 from atolld.node.runs import Run, Stopwatch
@@ -135,21 +135,12 @@ class Placement:
     async def _make_room(self, build: Build) -> None:
         """Raises ``CapacityUnavailable`` when the machine has no memory for one more of the build. What waits
         in memory for somebody to come goes before somebody who is here is refused; who is idle leaves it."""
-        needed = memory_of(build)
-        if len(self._resting) and _lacks(needed):
+        needed, room = memory_of(build), read_room()
+        if len(self._resting) and not room.fits(needed):
             await self._resting.evict_all()
+            room = read_room()
         for _ in range(_MOST_LEAVING):
-            if not (_lacks(needed) and await self._page_out.wait_for_room()):
+            if room.fits(needed) or not await self._page_out.wait_for_room():
                 break
-        check_fits(needed, *_read_memory())
-
-
-def _lacks(needed_mib: int) -> bool:
-    available, reserved = _read_memory()
-    return available - needed_mib < reserved
-
-
-def _read_memory() -> tuple[int, int]:
-    """MiB that are available, and that have to stay so."""
-    total, available = read_memory_mib("MemTotal"), read_memory_mib("MemAvailable")
-    return available, reserve_mib(total, read_pressure())
+            room = read_room()
+        check_fits(needed, room)

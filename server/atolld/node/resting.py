@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from atolld.model.sandbox import SandboxId
 from atolld.model.template import Build
-from atolld.node.memory import memory_of, read_memory_mib, read_pressure, reserve_mib
+from atolld.node.memory import memory_of, read_room
 from atolld.node.pageout import Frozen
 from atolld.node.residents import Resident, plan_evictions
 from atolld.node.runs import Run
@@ -71,14 +71,13 @@ class Resting:
 
     async def evict_surplus(self) -> None:
         """Lets go of those that there is no room for."""
-        total, available = read_memory_mib("MemTotal"), read_memory_mib("MemAvailable")
-        budget = total // 4 if self._memory_mib is None else self._memory_mib
+        room = read_room()
+        budget = room.total // 4 if self._memory_mib is None else self._memory_mib
         residents = [
             replace(resident, memory_mib=asleep.run.memory_mib or resident.memory_mib)
             for resident, asleep in self._residents.values()
         ]
-        reserved = reserve_mib(total, read_pressure())
-        for sandbox_id in plan_evictions(residents, budget, available, reserved, time.monotonic()):
+        for sandbox_id in plan_evictions(residents, budget, room.available, room.reserved, time.monotonic()):
             await self.evict(sandbox_id)
 
     async def evict_forever(self) -> None:

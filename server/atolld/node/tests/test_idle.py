@@ -12,6 +12,7 @@ from atolld.model.sandbox import Identity, Resources, SandboxId
 from atolld.node import idle, pageout, placement
 from atolld.node.doubles import FakeMachine, LoopbackSlots, fake_build
 from atolld.node.idle import IDLE_AFTER, Idleness, is_short
+from atolld.node.memory import Room, reserve_mib
 from atolld.node.pageout import Frozen, PageOut
 from atolld.node.runs import Run
 from atolld.node.slots import Slot
@@ -120,11 +121,11 @@ async def test_a_create_waits_for_the_idle_to_leave(
         identity = Identity(SandboxId(name), "tbase", "bbase", "team")
         await machine.node.start(StartSpec(identity, Resources(), build, may_claim=False))
 
-    def available(field: str) -> int:
-        return {"MemTotal": 10_000, "MemAvailable": 300 + 1000 * len(machine.slots.paged_out)}[field]
+    def read_room() -> Room:
+        return Room(10_000, 300 + 1000 * len(machine.slots.paged_out), reserve_mib(10_000))
 
     await start("first")
-    monkeypatch.setattr(placement, "read_memory_mib", available)
+    monkeypatch.setattr(placement, "read_room", read_room)
     monkeypatch.setattr(pageout, "_PATIENCE", 0.1)
     with pytest.raises(CapacityUnavailable):
         await start("refused")
